@@ -1,0 +1,22 @@
+"""The reserved keys by which a protocol server and its workers speak of one socket's event (design section 6).
+
+The server adds ``EVENT``, and ``SESSION`` when the socket has one, to each message of a socket. The worker answers on
+the reply channel with one message that holds ``ACK`` (the number it got under ``EVENT``), ``REPLIES`` (the messages
+that the consumer left for this socket after its last other send) and ``SESSION`` when the session changed. While a
+consumer runs for long the worker sends ``BUSY`` with the same number, so that the server can tell a slow worker from a
+dead one.
+
+An application message may not use these keys: they start with two underscores, as ``__asgi_channel__`` does.
+"""
+
+from typing import Final
+
+EVENT: Final = "__event__"
+SESSION: Final = "__session__"
+ACK: Final = "__ack__"
+REPLIES: Final = "__replies__"
+BUSY: Final = "__busy__"
+ASGI_CHANNEL: Final = "__asgi_channel__"
+
+#: Seconds between two ``BUSY`` notes of a running consumer.
+BUSY_INTERVAL: Final = 1.0

@@ -1,0 +1,1 @@
+"""Channel layers: one contract (:mod:`fastchannels.layers.base`), several stores."""
