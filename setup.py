@@ -17,6 +17,7 @@ import sys
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # Each C unit links into exactly one extension, with hidden symbols.
 C_UNITS: dict[str, list[str]] = {
@@ -82,5 +83,14 @@ def extensions(names: list[str]) -> list[Extension]:
     )
 
 
+class BuildCore(build_ext):
+    """``build_ext`` that says which module it is at: the build takes a while on a small machine."""
+
+    def build_extension(self, ext: Extension) -> None:
+        names = [each.name for each in self.extensions]
+        print(f"[{names.index(ext.name) + 1}/{len(names)}] compiling {ext.name}", flush=True)
+        super().build_extension(ext)
+
+
 if __name__ == "__main__":
-    setup(ext_modules=extensions(sorted(C_UNITS)))
+    setup(ext_modules=extensions(sorted(C_UNITS)), cmdclass={"build_ext": BuildCore})

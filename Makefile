@@ -1,0 +1,100 @@
+# Everything a person runs here. Each target makes what it needs: .venv, the compiled core, the parts of the tests.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .venv-peers
+CORE := setup.py pyproject.toml $(wildcard src_c/*.[ch] fastchannels/_core/*.pyx fastchannels/_core/*.pxd)
+C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
+
+.PHONY: help demo demo-check test test-py test-c test-debug fuzz lint bench parts clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+# ------------------------------------------------------------------ set-up
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "fastchannels needs CPython 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 'setuptools>=77' wheel 'cython>=3.1'
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.made $(CORE)
+	@echo "building fastchannels (the C core takes about a minute); log: build/build.log"
+	@mkdir -p build
+	@$(BIN)/python -m pip install --no-build-isolation --verbose --editable '.[django,redis]' 2>&1 | tee build/build.log \
+	  | sed -nuE 's/^ *(\[[0-9]+\/[0-9]+\] compiling .*)/  \1/p' \
+	  || { tail -n 60 build/build.log; echo "the build failed: a C compiler and the Python headers are needed (on Debian: apt-get install gcc python3-dev)"; exit 1; }
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.built
+	@echo "installing what the demo needs"
+	@$(BIN)/python -m pip install --quiet --group demo
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@echo "installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	@$(BIN)/python -m pip install --quiet --group lint
+	@touch $@
+
+$(PEERS)/.made: pyproject.toml
+	@echo "making $(PEERS) with the servers and layers to compare with"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(PEERS)/bin/python -m pip install --quiet --group peers
+	@touch $@
+
+parts: ## Find or install the servers and browser that the tests use
+	@tests/parts.sh
+
+# ------------------------------------------------------------------ the main job
+
+demo: $(VENV)/.demo ## The chat on http://127.0.0.1:8000/ (PORT=8001 for another port)
+	@exec $(BIN)/python examples/demo.py --port $(or $(PORT),8000)
+
+demo-check: $(VENV)/.demo ## The demo, driven and checked by two WebSocket clients
+	@$(BIN)/python examples/demo_check.py
+
+# ------------------------------------------------------------------ tests
+
+test: test-c test-py ## All tests
+
+test-py: $(VENV)/.test parts
+	@$(BIN)/python -m pytest -q
+
+test-c: ## The C units under AddressSanitizer and UndefinedBehaviorSanitizer, and a short run of the fuzz targets
+	@$(MAKE) --no-print-directory -C tests/c
+	@$(MAKE) --no-print-directory -C tests/fuzz
+
+fuzz: ## The fuzz targets for longer (SECONDS=60 each)
+	@$(MAKE) --no-print-directory -C tests/fuzz long SECONDS=$(or $(SECONDS),60)
+
+test-debug: $(VENV)/.test parts ## The tests of core and layers on a debug build: bounds and None checks on
+	@rm -f $(VENV)/.built
+	@FASTCHANNELS_DEBUG=1 $(BIN)/python setup.py -q build_ext --inplace --force
+	@trap 'rm -f fastchannels/_core/*.so' EXIT; $(BIN)/python -m pytest -q tests/core tests/layers tests/server
+
+lint: $(VENV)/.lint ## ruff, mypy --strict, clang-format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+
+# ------------------------------------------------------------------ benchmarks
+
+bench: $(VENV)/.test $(PEERS)/.made parts ## fastchannels beside its peers, interleaved (ROUNDS=5)
+	@$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5)
+
+clean:
+	rm -rf $(VENV) $(PEERS) build dist var *.egg-info fastchannels/_core/*.so fastchannels/_core/*.c

@@ -1,0 +1,108 @@
+"""``make bench``: every scenario with every rival in turn, round by round; medians, spread and ratios.
+
+Interleaving means that a slow minute of the machine falls on all rivals alike; quote the ratios, not the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import layers, servers
+from benchmarks.parts import OURS, PEERS, ROOT, redis_server
+
+Figures = dict[str, float]
+REPORT = ROOT / "benchmarks" / "report"
+
+
+def versions(python: str, names: list[str]) -> dict[str, str]:
+    code = f"import json, importlib.metadata as m; print(json.dumps({{n: m.version(n) for n in {names!r}}}))"
+    return json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
+def machine() -> dict[str, object]:
+    model = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "cpu": model[0] if model else platform.processor(),
+        "cores": len(model),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "ours": versions(OURS, ["fastchannels", "hiredis", "redis", "uvloop"]),
+        "peers": versions(PEERS, ["channels_redis", "daphne", "uvicorn", "uvloop", "hiredis", "redis"]),
+    }
+
+
+def compare(
+    title: str, rivals: tuple[str, ...], rounds: int, measure: Callable[[str], Figures]
+) -> dict[str, list[Figures]]:
+    """``rounds`` interleaved runs of each rival."""
+    runs: dict[str, list[Figures]] = {rival: [] for rival in rivals}
+    for number in range(rounds):
+        for rival in rivals:
+            print(f"\r\033[K{title}: round {number + 1} of {rounds}, {rival}", end="", flush=True)
+            runs[rival].append(measure(rival))
+    print("\r\033[K", end="")
+    return runs
+
+
+def show(title: str, runs: dict[str, list[Figures]]) -> list[dict[str, object]]:
+    """Print one table, the first figure's ratio first; return it as records."""
+    rivals = list(runs)
+    records: list[dict[str, object]] = []
+    print(f"\n{title}")
+    for figure in runs[rivals[0]][0]:
+        print(f"  {figure}")
+        medians = {rival: statistics.median(run[figure] for run in runs[rival]) for rival in rivals}
+        for rival in rivals:
+            values = sorted(run[figure] for run in runs[rival])
+            ratio = medians[rivals[0]] / medians[rival] if medians[rival] and figure != "lost" else None
+            shown = f"{ratio:9.2f}×" if ratio is not None and rival != rivals[0] else " " * 10
+            print(f"    {shown} {rival:<14}{medians[rival]:>14,.1f}   ({values[0]:,.1f} to {values[-1]:,.1f})")
+            records.append(
+                {"scenario": title, "figure": figure, "rival": rival, "median": medians[rival], "runs": values}
+            )
+    return records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one run")
+    parser.add_argument("--only", choices=["layers", "servers"])
+    arguments = parser.parse_args()
+    about = machine()
+    print(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}")
+    print(f"ours {about['ours']}\npeers {about['peers']}")
+    print("Ratios are ours divided by the rival's medians; in brackets the lowest and highest run.")
+    records: list[dict[str, object]] = []
+    started = time.monotonic()
+    if arguments.only != "servers":
+        with redis_server() as url:
+            for title, scenario in layers.SCENARIOS.items():
+                runs = compare(
+                    title, layers.RIVALS, arguments.rounds, lambda rival: scenario(rival, url, arguments.seconds)
+                )
+                records += show(title, runs)
+    if arguments.only != "layers":
+        for title in servers.SCENARIOS:
+            runs = compare(
+                title,
+                servers.RIVALS,
+                arguments.rounds,
+                lambda rival: servers.measure(rival, title, arguments.seconds),
+            )
+            records += show(title, runs)
+    REPORT.mkdir(exist_ok=True)
+    path = REPORT / "latest.json"
+    path.write_text(json.dumps({"machine": about, "records": records}, indent=1))
+    print(f"\n{time.monotonic() - started:.0f} s; records in {Path(path).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
