@@ -17,6 +17,7 @@
     * :exc:`WebSocketError`: carries the close ``code`` of RFC 6455 section 7.4.1.
     * :exc:`HttpError`: carries the response ``status``.
 
+  * :exc:`InvalidPayloadError` (a ``ValueError``): bytes from a store that are not a message.
   * :exc:`LayerUnavailable` (a ``ConnectionError``): the store of a layer cannot be reached.
   * :exc:`CorruptSegmentError`: a shared-memory segment that cannot be used.
   * :exc:`InternalError`: our bug.
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidChannelLayerError",
     "InvalidMessageError",
     "InvalidNameError",
+    "InvalidPayloadError",
     "LayerUnavailable",
     "MessageRangeError",
     "MessageTooLarge",
@@ -128,6 +130,10 @@ class HttpError(PeerError):
         super().__init__(f"{reason} (status {status})" if reason else f"status {status}")
         self.status = status
         self.reason = reason
+
+
+class InvalidPayloadError(FastChannelsError, ValueError):
+    """Bytes that are not an encoded message; the text says what is wrong and at which byte."""
 
 
 class LayerUnavailable(FastChannelsError, ConnectionError):

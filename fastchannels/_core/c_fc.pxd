@@ -14,3 +14,69 @@ cdef extern from "fc_common.h" nogil:
         FC_ERR_CLOSED
         FC_ERR_OS
         FC_ERR_VERSION
+
+cdef extern from "fc_msgpack.h" nogil:
+    enum: FC_MSGPACK_SLACK
+
+    ctypedef enum fc_msgpack_kind:
+        FC_MSGPACK_NIL
+        FC_MSGPACK_FALSE
+        FC_MSGPACK_TRUE
+        FC_MSGPACK_UINT
+        FC_MSGPACK_INT
+        FC_MSGPACK_FLOAT
+        FC_MSGPACK_STR
+        FC_MSGPACK_BIN
+        FC_MSGPACK_ARRAY
+        FC_MSGPACK_MAP
+        FC_MSGPACK_EXT
+
+    ctypedef struct fc_msgpack_token:
+        fc_msgpack_kind kind
+        uint32_t size
+        uint64_t u
+        int64_t i
+        double f
+        const uint8_t *data
+        signed char ext_type
+
+    ctypedef struct fc_msgpack_reader:
+        const uint8_t *data
+        uint64_t size
+        uint64_t pos
+        uint64_t owed
+
+    void fc_msgpack_reader_init(fc_msgpack_reader *reader, const void *data, size_t size) noexcept
+    fc_status fc_msgpack_next(fc_msgpack_reader *reader, fc_msgpack_token *token) noexcept
+    int fc_msgpack_is_ascii(const uint8_t *data, size_t size) noexcept
+    size_t fc_msgpack_put_nil(uint8_t *p) noexcept
+    size_t fc_msgpack_put_bool(uint8_t *p, int value) noexcept
+    size_t fc_msgpack_put_uint(uint8_t *p, uint64_t value) noexcept
+    size_t fc_msgpack_put_int(uint8_t *p, int64_t value) noexcept
+    size_t fc_msgpack_put_float(uint8_t *p, double value) noexcept
+    size_t fc_msgpack_put_str(uint8_t *p, uint64_t size) noexcept
+    size_t fc_msgpack_put_bin(uint8_t *p, uint64_t size) noexcept
+    size_t fc_msgpack_put_array(uint8_t *p, uint64_t size) noexcept
+    size_t fc_msgpack_put_map(uint8_t *p, uint64_t size) noexcept
+
+cdef extern from "fc_name.h" nogil:
+    enum:
+        FC_NAME_GROUP
+        FC_NAME_CHANNEL
+        FC_NAME_SINGLE_READER
+        FC_NAME_LIMIT
+    fc_status fc_name_check(const char *name, size_t length, int kind) noexcept
+    size_t fc_name_local(const char *name, size_t length) noexcept
+    uint64_t fc_name_hash(const void *bytes, size_t length) noexcept
+
+cdef extern from "fc_shard.h" nogil:
+    ctypedef struct fc_shard_point:
+        uint64_t at
+        uint32_t shard
+    ctypedef struct fc_shard_ring:
+        fc_shard_point *points
+        size_t count
+    size_t fc_shard_points(size_t shards, size_t replicas) noexcept
+    fc_status fc_shard_build(fc_shard_ring *ring, fc_shard_point *points, size_t room, const uint64_t *hashes,
+                             size_t shards, size_t replicas) noexcept
+    uint32_t fc_shard_find(const fc_shard_ring *ring, uint64_t hash) noexcept

@@ -1,0 +1,6 @@
+from typing import Any
+
+from typing_extensions import Buffer
+
+def pack(obj: Any, max_size: int = 0) -> bytes: ...
+def unpack(data: Buffer) -> Any: ...
