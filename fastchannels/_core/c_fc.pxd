@@ -80,3 +80,48 @@ cdef extern from "fc_shard.h" nogil:
     fc_status fc_shard_build(fc_shard_ring *ring, fc_shard_point *points, size_t room, const uint64_t *hashes,
                              size_t shards, size_t replicas) noexcept
     uint32_t fc_shard_find(const fc_shard_ring *ring, uint64_t hash) noexcept
+
+cdef extern from "fc_mask.h" nogil:
+    int fc_mask(uint8_t *dst, const uint8_t *src, size_t size, const uint8_t *key, uint64_t phase) noexcept
+
+cdef extern from "fc_ws.h" nogil:
+    enum:
+        FC_WS_HEADER_MAX
+        FC_WS_CONTROL_MAX
+        FC_WS_CONTINUATION
+        FC_WS_TEXT
+        FC_WS_BINARY
+        FC_WS_CLOSE
+        FC_WS_PING
+        FC_WS_PONG
+
+    enum fc_ws_role:
+        FC_WS_SERVER
+        FC_WS_CLIENT
+
+    ctypedef struct fc_ws_frame:
+        uint64_t length
+        uint8_t opcode
+        uint8_t fin
+        uint8_t rsv
+        uint8_t key[4]
+
+    ctypedef struct fc_ws_parser:
+        fc_ws_frame frame
+        uint64_t taken
+        uint64_t message_size
+        const char *reason
+        uint16_t close_code
+        uint8_t message_opcode
+
+    void fc_ws_parser_init(fc_ws_parser *parser, fc_ws_role role, uint8_t rsv_allowed, uint64_t max_frame_size,
+                           uint64_t max_message_size) noexcept
+    fc_status fc_ws_parser_header(fc_ws_parser *parser, const uint8_t *data, size_t size, size_t *used) noexcept
+    fc_status fc_ws_parser_payload(fc_ws_parser *parser, uint8_t *dst, const uint8_t *src, size_t size,
+                                   size_t *used) noexcept
+    int fc_ws_parser_whole(fc_ws_parser *parser, uint8_t *dst, const uint8_t *src) noexcept
+    fc_status fc_ws_parser_bad_text(fc_ws_parser *parser) noexcept
+    fc_status fc_ws_parser_close(fc_ws_parser *parser, const uint8_t *body, size_t size, uint16_t *code) noexcept
+    int fc_ws_close_code_valid(uint32_t code) noexcept
+    size_t fc_ws_header_size(uint64_t length, int masked) noexcept
+    size_t fc_ws_header_write(uint8_t *out, uint8_t first, uint64_t length, const uint8_t *key) noexcept
