@@ -3,8 +3,8 @@
 A channel is a named, first-in-first-out, at-most-once queue; a group is a named set of channels. ``send`` never waits
 for a reader. Each message leaves the store together with its read, so it reaches one reader at most.
 
-:class:`ChannelLayer` checks names and messages, encodes once, and keeps what waits in this process. A store fills in the
-methods at the end of the class, each in two forms: awaited on an event loop, and plain (``_sync``) for any thread.
+:class:`ChannelLayer` checks names and messages, encodes once, and keeps what waits in this process. A store fills in
+the methods at the end of the class, each in two forms: awaited on an event loop, and plain (``_sync``) for any thread.
 """
 
 from __future__ import annotations
@@ -12,25 +12,37 @@ from __future__ import annotations
 import abc
 import asyncio
 import fnmatch
+import inspect
+import math
 import os
 import re
 import time
-import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from fastchannels import conf
 from fastchannels._core.inbox import Inbox
 from fastchannels._core.names import check_channel_name, check_group_name, local_part, process_of
-from fastchannels.exceptions import ChannelFull, InternalError, InvalidChannelLayerError, InvalidMessageError
-from fastchannels.exceptions import MessageTooLarge
+from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, InvalidNameError, MessageTooLarge
 from fastchannels.layers.codec import Codec
 from fastchannels.layers.drops import DropLog
 from fastchannels.layers.groups import LocalGroups
 
 Message: TypeAlias = dict[str, Any]
-Receiver: TypeAlias = Callable[[Message], None]
+Receiver: TypeAlias = Callable[[Message], object]
+
+#: Layers of this process, for the one hook that a fork runs (hooks cannot be taken back, layers come and go).
+_layers: weakref.WeakSet[ChannelLayer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for layer in list(_layers):
+        layer._start_process()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class ChannelLayer(abc.ABC):
@@ -54,36 +66,108 @@ class ChannelLayer(abc.ABC):
     #: 2016 code catches ``layer.ChannelFull``.
     ChannelFull: ClassVar[type[Exception]] = ChannelFull
     MessageTooLarge: ClassVar[type[Exception]] = MessageTooLarge
+    #: A channel or group name is shorter than this.
+    MAX_NAME_LENGTH: ClassVar[int] = conf.MAX_NAME_LENGTH
+    #: Seconds that never go back; ages in this process are judged by it (D-07). Tests replace it.
+    clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(
         self,
         *,
         expiry: float = conf.EXPIRY,
-        group_expiry: int = conf.GROUP_EXPIRY,
+        group_expiry: float = conf.GROUP_EXPIRY,
         capacity: int = conf.CAPACITY,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         max_message_size: int = conf.MAX_MESSAGE_SIZE,
+        **unknown: Any,
     ) -> None:
-        for option, value in (("expiry", expiry), ("group_expiry", group_expiry), ("capacity", capacity)):
-            if not value > 0:
-                raise InvalidChannelLayerError(f"CONFIG option {option}={value!r}: must be above 0")
-        if max_message_size < 0:
-            raise InvalidChannelLayerError(f"CONFIG option max_message_size={max_message_size}: 0 means no limit")
-        self.expiry = expiry
-        self.group_expiry = group_expiry
-        self.capacity = capacity
+        if unknown:
+            conf.reject_unknown_options(type(self).__name__, unknown, self.option_names())
+        self.expiry = _number("expiry", expiry)
+        self.group_expiry = _number("group_expiry", group_expiry)
+        self.capacity = _whole("capacity", capacity, 1)
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
-        self.codec = Codec(max_message_size)
-        self.drops = DropLog()
+        self.codec = Codec(_whole("max_message_size", max_message_size, 0))
         self._start_process()
-        this = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (layer := this()) and layer._start_process())
+        _layers.add(self)
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """What CONFIG may hold: the keyword-only parameters of each ``__init__`` up to this class."""
+        names: list[str] = []
+        for parent in cls.__mro__:
+            init = parent.__dict__.get("__init__")
+            if init is not None and issubclass(parent, ChannelLayer):
+                parameters = inspect.signature(init).parameters.values()
+                names += [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in names]
+        return names
 
     def _start_process(self) -> None:
-        """Fresh state for this process; a forked child runs it again (D-45)."""
-        self.client_id = uuid.uuid4().hex
-        self.inbox = Inbox(capacity_of=self.get_capacity, expiry=self.expiry, decode=self.codec.decode)
-        self.groups = LocalGroups()
+        """Fresh state for this process: at the end of ``__init__``, and again in a forked child (D-45).
+
+        A store extends it to drop, without closing them, the connections that belong to its parent process.
+        """
+        self.client_id = os.urandom(16).hex()
+        self.drops = DropLog(self.clock)
+        self.groups = LocalGroups(self.clock)
+        self.inbox = Inbox(
+            capacity_of=self.get_capacity, expiry=self.expiry, decode=self._decode_or_drop, clock=self.clock
+        )
+        self._sent = 0
+        self._received = 0
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    # ------------------------------------------------------------------ names
+
+    def require_valid_channel_name(self, name: str, receive: bool = False, *, single_reader: bool = False) -> bool:
+        """True, or ``InvalidNameError``. With ``receive`` a process-local name must end at its ``!``."""
+        check_channel_name(name, single_reader)
+        if receive and local_part(name) != name:
+            raise InvalidNameError(f"{name!r}: a process-local name to receive on ends at its '!'")
+        return True
+
+    def require_valid_group_name(self, name: str) -> bool:
+        """True, or ``InvalidNameError``."""
+        check_group_name(name)
+        return True
+
+    def valid_channel_name(self, name: str, receive: bool = False) -> bool:
+        """The older name of :meth:`require_valid_channel_name`."""
+        return self.require_valid_channel_name(name, receive)
+
+    def valid_group_name(self, name: str) -> bool:
+        """The older name of :meth:`require_valid_group_name`."""
+        return self.require_valid_group_name(name)
+
+    def valid_channel_names(self, names: list[str], receive: bool = False) -> bool:
+        """True, or ``InvalidNameError`` for a name, or for anything but a list that is not empty."""
+        if not isinstance(names, list) or not names:
+            raise InvalidNameError(f"channel names are a list with at least one name, not {names!r}")
+        return all(self.require_valid_channel_name(name, receive) for name in names)
+
+    def non_local_name(self, name: str) -> str:
+        """``name`` up to and including its ``!``, or the whole name."""
+        return local_part(name)
+
+    # ------------------------------------------------------------------ bytes
+
+    def serialize(self, message: Message) -> bytes:
+        """The bytes that travel. Raises ``InvalidMessageError``, ``MessageRangeError``, ``MessageTooLarge``."""
+        return self.codec.encode(message)
+
+    def deserialize(self, payload: bytes) -> Message:
+        """The message of :meth:`serialize`. Raises a ``ValueError`` for other bytes."""
+        return self.codec.decode(payload)
+
+    def _decode_or_drop(self, payload: bytes) -> Message | None:
+        """None for bytes that are no message: counted, reported at most once in 10 s; readers go on (D-42)."""
+        try:
+            return self.codec.decode(payload)
+        except Exception as error:
+            self.drops.undecodable(error)
+            return None
 
     # ------------------------------------------------------------------ capacities
 
@@ -92,8 +176,15 @@ class ChannelLayer(abc.ABC):
         channel_capacity: Mapping[str | re.Pattern[str], int],
     ) -> list[tuple[re.Pattern[str], int]]:
         """Globs become patterns; anything with ``match`` is used as it is. Order is kept: the first match wins."""
+        if not isinstance(channel_capacity, Mapping):
+            raise InvalidChannelLayerError(
+                f"CONFIG option channel_capacity={channel_capacity!r}: a dict of {{glob or compiled pattern: capacity}}"
+            )
         return [
-            (re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern, capacity)
+            (
+                re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern,
+                _whole(f"channel_capacity[{pattern!r}]", capacity, 1),
+            )
             for pattern, capacity in channel_capacity.items()
         ]
 
@@ -109,11 +200,12 @@ class ChannelLayer(abc.ABC):
     async def send(self, channel: str, message: Message, *, single_reader: bool = False) -> None:
         """Put ``message`` on ``channel``, without waiting for a reader.
 
-        ``single_reader`` admits the ``?`` names of 2016, which Channels 4 refuses (D-20). Raises ``ChannelFull``, ``MessageTooLarge``, ``InvalidNameError``, ``InvalidMessageError``,
-        ``LayerUnavailable``.
+        ``single_reader`` admits the ``?`` names of 2016, which Channels 4 refuses (D-20). Raises ``ChannelFull``,
+        ``MessageTooLarge``, ``InvalidNameError``, ``InvalidMessageError``, ``LayerUnavailable``.
         """
         check_channel_name(channel, single_reader)
         await self._push(channel, self.codec.encode(message))
+        self._sent += 1
 
     async def receive(self, channel: str) -> Message:
         """The next message of ``channel``; waits for one. Cancelling at any await loses no message.
@@ -122,8 +214,15 @@ class ChannelLayer(abc.ABC):
         """
         check_channel_name(channel)
         if "!" in channel:
-            return await self._receive_local(channel)
-        return self.codec.decode(await self._pop(channel))
+            self._check_own(channel)
+            pop = self._take_waiting
+        else:
+            pop = self._pop
+        while True:
+            message = self._decode_or_drop(await pop(channel))
+            if message is not None:
+                self._received += 1
+                return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A new process-local name ``<prefix>.<process>!<suffix>`` that only this process can receive on."""
@@ -142,16 +241,17 @@ class ChannelLayer(abc.ABC):
         await self._leave(group, channel)
 
     async def group_send(self, group: str, message: Message) -> None:
-        """Put ``message`` on every member's channel. Full members are passed over and counted; never ``ChannelFull``."""
+        """Put ``message`` on every member's channel. A full member is passed over and counted: no ``ChannelFull``."""
         check_group_name(group)
         await self._publish(group, self.codec.encode(message))
+        self._sent += 1
 
     async def flush(self) -> None:
         """Remove every message and membership; the layer stays usable."""
         await self._wipe()
         self._forget_local()
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027
         """Release connections and tasks of the running loop; the next call opens them again."""
 
     async def close_pools(self) -> None:
@@ -164,6 +264,7 @@ class ChannelLayer(abc.ABC):
         """:meth:`send` for a thread without an event loop."""
         check_channel_name(channel, True)
         self._push_sync(channel, self.codec.encode(message))
+        self._sent += 1
 
     def receive_many(
         self, channels: Sequence[str], block: bool = False, timeout: float | None = None
@@ -172,18 +273,28 @@ class ChannelLayer(abc.ABC):
 
         With ``block`` it waits, ``timeout`` seconds at most when that is given, without holding the interpreter lock.
         No channel starves another. Takes ordinary channels; process-local ones are received on the event loop.
+        Raises ``RuntimeError`` for a process-local name, and for ``block`` on the thread of a running loop (D-13).
         """
+        if block and asyncio._get_running_loop() is not None:
+            raise RuntimeError("receive_many(block=True) would stop the running event loop: await receive() instead")
         for channel in channels:
             check_channel_name(channel, True)
             if "!" in channel:
                 raise RuntimeError(f"receive_many reads ordinary channels; await receive({channel!r}) on an event loop")
         if not channels:
             return None, None
-        taken = self._pop_sync(list(channels), timeout if block else 0.0)
-        if taken is None:
-            return None, None
-        channel, payload = taken
-        return channel, self.codec.decode(payload)
+        wait = timeout if block else 0.0
+        ends = None if wait is None else time.monotonic() + wait
+        while True:
+            taken = self._pop_sync(list(channels), wait)
+            if taken is None:
+                return None, None
+            channel, payload = taken
+            message = self._decode_or_drop(payload)
+            if message is not None:
+                self._received += 1
+                return channel, message
+            wait = None if ends is None else max(0.0, ends - time.monotonic())
 
     def group_add_sync(self, group: str, channel: str) -> None:
         """:meth:`group_add` for a thread without an event loop."""
@@ -201,20 +312,21 @@ class ChannelLayer(abc.ABC):
         """:meth:`group_send` for a thread without an event loop."""
         check_group_name(group)
         self._publish_sync(group, self.codec.encode(message))
+        self._sent += 1
 
     def flush_sync(self) -> None:
         """:meth:`flush` for a thread without an event loop."""
         self._wipe_sync()
         self._forget_local()
 
-    def close_sync(self) -> None:
+    def close_sync(self) -> None:  # noqa: B027
         """Release what the synchronous twins opened in this thread."""
 
     # ------------------------------------------------------------------ for the protocol server
 
     def new_local_channel(self, prefix: str) -> str:
         """A process-local name, made without a round trip."""
-        name = f"{prefix}.{self.client_id}!{uuid.uuid4().hex}"
+        name = f"{prefix}.{self.client_id}!{os.urandom(16).hex()}"
         check_channel_name(name)
         return name
 
@@ -246,15 +358,24 @@ class ChannelLayer(abc.ABC):
         """Unread messages on an ordinary ``channel``."""
 
     def statistics(self) -> dict[str, Any]:
-        """Counters since start: ``messages_count``, ``channel_full_count`` and ``dropped`` by reason."""
+        """What this process did since its start.
+
+        ``messages_count`` messages it sent (a group send counts once), ``messages_received`` messages given to its
+        readers, ``messages_pending`` messages that wait in it, ``channel_full_count`` sends that raised
+        ``ChannelFull``, ``dropped`` messages by reason: ``full`` and ``group_full`` (over capacity), ``expired``,
+        ``closed`` (nobody reads that name any more), ``undecodable``.
+        """
         counts = self.inbox.counts()
         dropped = self.drops.totals()
+        refused = dropped.pop("refused", 0)
         for reason in ("full", "expired", "closed"):
             if counts[reason]:
                 dropped[reason] = dropped.get(reason, 0) + counts[reason]
         return {
-            "messages_count": counts["received"],
-            "channel_full_count": dropped.get("refused", 0),
+            "messages_count": self._sent,
+            "messages_received": self._received + counts["delivered"],
+            "messages_pending": counts["pending"],
+            "channel_full_count": refused,
             "dropped": dropped,
         }
 
@@ -269,35 +390,52 @@ class ChannelLayer(abc.ABC):
                 "a process-local channel is received where new_channel() made it (not in a forked child)"
             )
 
-    async def _receive_local(self, channel: str) -> Message:
-        self._check_own(channel)
+    async def _take_waiting(self, channel: str) -> bytes:
+        """The next payload of ``channel`` in the inbox of this process.
+
+        A waiter is only a wake-up: the message stays in the inbox until ``get`` takes it, and nothing is awaited
+        between that and the return. So a receive that is cancelled leaves it there and passes the wake-up on.
+        """
         inbox = self.inbox
         payload = inbox.get(channel)
         while payload is None:
             waiter = inbox.wait(channel)
-            self._listen()
             try:
+                self._listen()
                 await waiter
+                payload = inbox.get(channel)
             finally:
-                # A waiter is only a wake-up: the message stays in the inbox until it is taken below, so a cancelled
-                # receive leaves it there and passes the wake-up on.
                 inbox.unwait(channel, waiter)
-            payload = inbox.get(channel)
-        return self.codec.decode(payload)
+        return payload
 
     def _deliver_group(self, group: str, payload: bytes, age: float = 0.0) -> None:
-        """Hand one group message to every member that lives here; full members are dropped and counted."""
+        """Hand one group message to every member that lives here; full members are passed over, counted and logged."""
+        self._expire_members(group)
         members = self.groups.members(group)
         if members:
             full = self.inbox.fan_out(members, payload, age)
             if full:
                 self.drops.group_full(group, full, len(members))
 
+    def _is_live(self, channel: str) -> bool:
+        """Whether memberships of ``channel`` outlive ``group_expiry``: it is process-local, and somebody reads it."""
+        return "!" in channel and self.inbox.is_watched(channel)
+
+    def _expire_members(self, group: str | None = None) -> None:
+        """End memberships of this process, in ``group`` or all groups, that are older than ``group_expiry`` (D-49)."""
+        for emptied in self.groups.expire(self.group_expiry, self._is_live, group):
+            self._group_emptied(emptied)
+
+    def _housekeep(self) -> None:
+        """Forget what expired in this process. A store calls it every few seconds."""
+        self.inbox.purge()
+        self._expire_members()
+
     def _forget_local(self) -> None:
         self.inbox.clear()
         self.groups.clear()
 
-    def _refuse(self, channel: str) -> ChannelFull:
+    def _refuse(self, channel: str) -> Exception:
         """Count a refused send and build its exception."""
         self.drops.count("refused")
         return ChannelFull(
@@ -307,10 +445,10 @@ class ChannelLayer(abc.ABC):
 
     # ------------------------------------------------------------------ what a store provides
 
-    def _listen(self) -> None:
-        """Make sure that this process's inbox is being read on the running loop. A store without one needs nothing."""
+    def _listen(self) -> None:  # noqa: B027
+        """Make sure that this process's inbox is read on the running loop. A store without one needs nothing."""
 
-    def _group_emptied(self, group: str) -> None:
+    def _group_emptied(self, group: str) -> None:  # noqa: B027
         """The last member of ``group`` in this process is gone; tell the store when it keeps processes."""
 
     @abc.abstractmethod
@@ -348,3 +486,17 @@ class ChannelLayer(abc.ABC):
 
     @abc.abstractmethod
     def _wipe_sync(self) -> None: ...
+
+
+def _number(option: str, value: Any) -> float:
+    """``value`` when it is a finite number above 0, else ``InvalidChannelLayerError`` naming the option."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise InvalidChannelLayerError(f"CONFIG option {option}={value!r}: seconds, a number above 0")
+    return value
+
+
+def _whole(option: str, value: Any, least: int) -> int:
+    """``value`` when it is a whole number of at least ``least``, else ``InvalidChannelLayerError``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidChannelLayerError(f"CONFIG option {option}={value!r}: a whole number, at least {least}")
+    return value
