@@ -21,9 +21,7 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 MASK = b"\x01\x02\x03\x04"
-FRAME = (
-    bytes([0x82, 0x80 | len(PAYLOAD)]) + MASK + bytes(byte ^ MASK[index % 4] for index, byte in enumerate(PAYLOAD))
-)
+FRAME = bytes([0x82, 0x80 | len(PAYLOAD)]) + MASK + bytes(byte ^ MASK[index % 4] for index, byte in enumerate(PAYLOAD))
 ANSWER = 2 + len(PAYLOAD)
 
 
