@@ -1,15 +1,15 @@
 from typing import Literal, TypeAlias
 
+from typing_extensions import Self
+
 from fastchannels.exceptions import WebSocketError
 
-_Event: TypeAlias = (
-    tuple[Literal[1], str] | tuple[Literal[2, 9, 10], bytes] | tuple[Literal[8], tuple[int | None, str]]
-)
+_Event: TypeAlias = tuple[Literal[1], str] | tuple[Literal[2, 9, 10], bytes] | tuple[Literal[8], tuple[int | None, str]]
 
 class FrameParser:
     @property
     def error(self) -> WebSocketError | None: ...
-    def __init__(self, max_message_size: int, max_frame_size: int = 0, server: bool = True) -> None: ...
+    def __new__(cls, max_message_size: int, max_frame_size: int = 0, server: bool = True) -> Self: ...
     def feed(self, data: bytes | bytearray | memoryview) -> list[_Event]: ...
 
 def frame(
