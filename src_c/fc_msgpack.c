@@ -54,7 +54,7 @@ static const uint8_t HEADS[32] = {
 };
 
 /* HOT: benchmarks/bench_msgpack.py */
-fc_status fc_msgpack_next(fc_msgpack_reader *reader, fc_msgpack_token *token) {
+fc_status fc_msgpack_next_any(fc_msgpack_reader *reader, fc_msgpack_token *token) {
     if (FC_UNLIKELY(reader->pos >= reader->size))
         return FC_NEED_DATA;
     const uint8_t *p = reader->data + reader->pos;
