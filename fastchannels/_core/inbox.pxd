@@ -47,7 +47,7 @@ cdef class Inbox:
     cdef Py_ssize_t _unread
 
     cdef Queue _open(self, object channel, bint reopen)
-    cdef int _put(self, object channel, object item, double age, object loop) except -1
+    cdef int _put(self, object channel, object item, double age, object loop, bint bounded=*) except -1
     cdef object _take(self, Queue queue, double now)
     cdef int _forget_expired_head(self, Queue queue, double now) except -1
     cdef object _message(self, object item)

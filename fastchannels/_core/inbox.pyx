@@ -152,6 +152,10 @@ cdef class Inbox:
         """:meth:`put` for a sender who is told: False when the name is full, which is not counted as a drop here."""
         return self._put(channel, payload, 0.0, None) != FULL
 
+    def admit(self, channel, bytes payload not None, double age=0.0):
+        """:meth:`put` for a message whose sender was told that it is stored: it may overshoot the capacity (D-39)."""
+        return self._put(channel, payload, age, None, False) == TAKEN
+
     def fan_out(self, channels, bytes payload not None, double age=0.0):
         """Put one message on each of ``channels``; returns how many were full, for the caller to count and report.
 
@@ -173,7 +177,7 @@ cdef class Inbox:
                 full += 1
         return full
 
-    cdef int _put(self, object channel, object item, double age, object loop) except -1:
+    cdef int _put(self, object channel, object item, double age, object loop, bint bounded=True) except -1:
         cdef Queue queue
         cdef double now
         if age >= self.expiry:
@@ -214,7 +218,7 @@ cdef class Inbox:
                     self._note_room(queue)
             if queue.dead:
                 continue
-            if queue.size >= queue.capacity:
+            if bounded and queue.size >= queue.capacity:
                 return FULL
             queue.push(item, now + self.expiry - age)
             self._unread += 1

@@ -1,0 +1,5 @@
+"""Channel layers in Redis."""
+
+from fastchannels.layers.redis.layer import RedisChannelLayer
+
+__all__ = ["RedisChannelLayer"]

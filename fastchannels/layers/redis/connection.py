@@ -1,0 +1,459 @@
+"""Redis on an event loop: one socket, and the pipelined link for commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+import hiredis
+
+from fastchannels.exceptions import LayerUnavailable
+from fastchannels.layers.redis.address import Address
+from fastchannels.layers.redis.outage import CONNECT_TIMEOUT, Attempts, Outage, ProtocolBroken, ReplyError
+from fastchannels.layers.redis.scripts import ALL, Script
+
+Argument: TypeAlias = "str | bytes | int | float"
+Sink: TypeAlias = Callable[[Any], None]
+
+_MORE: Final = object()
+#: Messages, and bytes of them, that one script call takes; past either the next call is begun.
+BATCH_MESSAGES: Final = 512
+BATCH_BYTES: Final = 1 << 20
+
+
+def pack(*command: Argument) -> bytes:
+    """One command in RESP."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
+    return packed
+
+
+def new_reader() -> Any:
+    """A RESP parser whose ``gets()`` gives ``_MORE`` until a reply is whole."""
+    return hiredis.Reader(protocolError=ProtocolBroken, replyError=ReplyError, notEnoughData=_MORE)
+
+
+def is_whole(reply: Any) -> bool:
+    """Whether ``gets()`` of :func:`new_reader` gave a reply."""
+    return reply is not _MORE
+
+
+def tune(sock: socket.socket) -> None:
+    """Send at once, and notice a vanished peer within half a minute without sending commands."""
+    if sock.family == getattr(socket, "AF_UNIX", None):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class Connection(asyncio.Protocol):
+    """One socket. ``on_reply`` is called for each reply in order, ``on_lost`` once when the socket is gone."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.on_reply: Sink = lambda reply: None
+        self.on_lost: Callable[[Exception], None] = lambda error: None
+        self.lost = False
+        self._sock = sock
+        self._transport: asyncio.Transport | None = None
+        self._parser = new_reader()
+        self._broken: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    # HOT: benchmarks/bench_layers.py
+    def data_received(self, data: bytes) -> None:
+        parser = self._parser
+        try:
+            parser.feed(data)
+            while (reply := parser.gets()) is not _MORE:
+                self.on_reply(reply)
+        except ProtocolBroken as error:
+            self._broken = error
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.on_lost(self._broken or exc or ConnectionResetError("Redis closed the connection"))
+        self.on_reply = self.on_lost = lambda _: None
+
+    def abort(self, error: Exception | None = None) -> None:
+        """Close at once; ``on_lost`` follows."""
+        self._broken = self._broken or error
+        if self._transport is not None:
+            self._transport.abort()
+
+    def drop(self) -> None:
+        """Close the file descriptor alone: the loop is another process's, or closed."""
+        self.lost = True
+        self.on_reply = self.on_lost = lambda _: None
+        with contextlib.suppress(OSError):
+            # Detached, so that neither the socket object nor the transport closes this number a second time.
+            os.close(self._sock.detach())
+
+
+async def _open_socket(address: Address) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    targets: list[tuple[int, Any]]
+    if address.path is not None:
+        targets = [(socket.AF_UNIX, address.path)]
+    else:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        targets = [(family, target) for family, _, _, _, target in found]
+    failure: OSError = OSError(f"{address.host} has no address")
+    for family, target in targets:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            tune(sock)
+            await loop.sock_connect(sock, target)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
+
+
+async def _attempt(address: Address, commands: Sequence[tuple[Argument, ...]]) -> tuple[Connection, list[Any]]:
+    loop = asyncio.get_running_loop()
+    sock = await _open_socket(address)
+    connection = Connection(sock)
+    replies: list[Any] = []
+    done: asyncio.Future[None] = loop.create_future()
+
+    def on_reply(reply: Any) -> None:
+        if isinstance(reply, ReplyError) and not done.done():
+            done.set_exception(reply)
+        replies.append(reply)
+        if len(replies) == len(commands) and not done.done():
+            done.set_result(None)
+
+    def on_lost(error: Exception) -> None:
+        if not done.done():
+            done.set_exception(error)
+
+    connection.on_reply, connection.on_lost = on_reply, on_lost
+    try:
+        if address.path is not None:
+            name = "" if address.tls is not None else None
+            await loop.create_unix_connection(lambda: connection, sock=sock, ssl=address.tls, server_hostname=name)
+        else:
+            name = address.host if address.tls is not None else None
+            await loop.create_connection(lambda: connection, sock=sock, ssl=address.tls, server_hostname=name)
+        connection.write(b"".join(pack(*command) for command in commands))
+        await done
+    except BaseException:
+        if done.done() and not done.cancelled():
+            done.exception()
+        if connection._transport is None:
+            sock.close()
+        connection.abort()
+        raise
+    return connection, replies
+
+
+async def connect(
+    address: Address, outage: Outage, commands: Sequence[tuple[Argument, ...]]
+) -> tuple[Connection, list[Any]]:
+    """A connection that is logged in and has answered ``commands``, with their replies.
+
+    Tries until ``outage.limit`` seconds have passed; then, and at once when Redis refuses the login, it raises
+    ``LayerUnavailable``.
+    """
+    greeting = address.greeting()
+    attempts = Attempts(outage)
+    commands = [*greeting, *commands, ("PING",)]
+    while True:
+        try:
+            connection, replies = await asyncio.wait_for(_attempt(address, commands), CONNECT_TIMEOUT)
+        except (OSError, ReplyError, asyncio.TimeoutError) as error:
+            if isinstance(error, asyncio.TimeoutError):
+                error = TimeoutError(f"no answer in {CONNECT_TIMEOUT:g} s")
+            await asyncio.sleep(attempts.failed(error))
+        else:
+            outage.over()
+            return connection, replies[len(greeting) : -1]
+
+
+class _Request:
+    """Bytes to write and who takes the reply."""
+
+    __slots__ = ("data", "sink")
+
+    def __init__(self, data: bytes, sink: Sink) -> None:
+        self.data = data
+        self.sink = sink
+
+
+class _Batch:
+    """The sends of one tick to one list: one script call, one future for each send."""
+
+    __slots__ = ("bodies", "futures", "head", "keys", "names", "script", "size")
+
+    def __init__(self, script: Script, keys: tuple[str, ...], head: tuple[Argument, ...]) -> None:
+        self.script = script
+        self.keys = keys
+        self.head = head
+        self.bodies: list[bytes] = []
+        self.futures: list[asyncio.Future[int]] = []
+        self.names: dict[str, int] = {}
+        self.size = 0
+
+    def __call__(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            for future in self.futures:
+                if not future.done():
+                    future.set_exception(reply)
+            return
+        for code, future in zip(reply, self.futures, strict=True):
+            if not future.done():
+                future.set_result(code)
+
+    def request(self) -> _Request | None:
+        """The script call, or None when every sender was cancelled before anything was written."""
+        if any(future.cancelled() for future in self.futures):
+            kept = [pair for pair in zip(self.bodies, self.futures, strict=True) if not pair[1].cancelled()]
+            self.bodies, self.futures = [body for body, _ in kept], [future for _, future in kept]
+        if not self.bodies:
+            return None
+        keys = self.keys
+        return _Request(pack("EVALSHA", self.script.digest, len(keys), *keys, *self.head, *self.bodies), self)
+
+
+def _settle(future: asyncio.Future[Any]) -> Sink:
+    def sink(reply: Any) -> None:
+        if future.done():
+            return
+        if isinstance(reply, Exception):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
+    return sink
+
+
+def _ignore(reply: Any) -> None:
+    """The sink of commands whose outcome nobody waits for."""
+
+
+class Link:
+    """The command connection of one event loop; opened by the first command, and again after a loss.
+
+    Guarantees: commands take effect in the order in which they were given; those of one tick leave in one write; sends
+    to one list between two other commands are one script call. A command that was written and then lost its
+    connection fails with ``LayerUnavailable`` and is never written again (at most once); one that was not written yet
+    waits for the next connection, up to ``reconnect_timeout``.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, outage: Outage) -> None:
+        self._loop = loop
+        self._outage = outage
+        self.connection: Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._batches: dict[str, _Batch] = {}
+        self._unwritten: list[_Request] = []
+        self._sent: deque[_Request] = deque()
+        #: Answered NOSCRIPT. Writing stops until everything written is answered, so that order holds over the reload.
+        self._again: list[_Request] = []
+        self._scheduled = False
+        self._answered = 0
+        self._watch: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------------ commands
+
+    def push(
+        self, script: Script, keys: tuple[str, ...], head: tuple[Argument, ...], body: bytes, name: str, limit: int
+    ) -> asyncio.Future[int] | None:
+        """Send ``body`` in the batch of ``keys[0]``; the future gives the digit that the script returns for it.
+
+        None: this batch alone already holds ``limit`` messages for ``name``.
+        """
+        batch = self._batches.get(keys[0])
+        if batch is None:
+            batch = self._batches[keys[0]] = _Batch(script, keys, head)
+            if not self._scheduled:
+                self._schedule()
+        count = batch.names.get(name, 0)
+        if count >= limit:
+            return None
+        batch.names[name] = count + 1
+        future: asyncio.Future[int] = self._loop.create_future()
+        batch.bodies.append(body)
+        batch.futures.append(future)
+        batch.size += len(body)
+        if len(batch.bodies) >= BATCH_MESSAGES or batch.size >= BATCH_BYTES:
+            del self._batches[keys[0]]
+            self._seal(batch)
+        return future
+
+    def run(self, script: Script, keys: tuple[str, ...], *arguments: Argument) -> asyncio.Future[Any]:
+        """Run ``script`` after everything given before; the future gives its reply or raises ``LayerUnavailable``."""
+        return self.call("EVALSHA", script.digest, len(keys), *keys, *arguments)
+
+    def call(self, *command: Argument) -> asyncio.Future[Any]:
+        """Run a plain command, as :meth:`run`."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._add(_Request(pack(*command), _settle(future)))
+        return future
+
+    def post(self, *command: Argument) -> None:
+        """Run a plain command whose outcome nobody waits for."""
+        self._add(_Request(pack(*command), _ignore))
+
+    def _add(self, request: _Request) -> None:
+        self._seal_all()
+        self._unwritten.append(request)
+        if not self._scheduled:
+            self._schedule()
+
+    def _seal_all(self) -> None:
+        if self._batches:
+            batches, self._batches = self._batches, {}
+            for batch in batches.values():
+                self._seal(batch)
+
+    def _seal(self, batch: _Batch) -> None:
+        request = batch.request()
+        if request is not None:
+            self._unwritten.append(request)
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        connection = self.connection
+        if connection is None:
+            if self._connecting is None:
+                self._connecting = self._loop.create_task(self._connect())
+            return
+        if self._again:
+            return
+        self._seal_all()
+        requests = self._unwritten
+        if not requests:
+            return
+        self._unwritten = []
+        self._sent.extend(requests)
+        connection.write(requests[0].data if len(requests) == 1 else b"".join([item.data for item in requests]))
+        if self._watch is None:
+            self._look_later()
+
+    # ------------------------------------------------------------------ replies
+
+    def _on_reply(self, reply: Any) -> None:
+        request = self._sent.popleft()
+        self._answered += 1
+        if isinstance(reply, ReplyError):
+            if str(reply).startswith("NOSCRIPT"):
+                # Nothing ran, so it may be written again.
+                self._again.append(request)
+            else:
+                request.sink(LayerUnavailable(f"Redis at {self._outage.address} answered {reply}"))
+        else:
+            request.sink(reply)
+        if self._again and not self._sent:
+            loads = [_Request(pack("SCRIPT", "LOAD", script.source), _ignore) for script in ALL]
+            self._seal_all()
+            self._unwritten = [*loads, *self._again, *self._unwritten]
+            self._again = []
+            self._flush()
+
+    def _look_later(self) -> None:
+        self._watch = self._loop.call_later(self._outage.limit, self._look, self._answered)
+
+    def _look(self, answered: int) -> None:
+        """Abort a connection that answered nothing for ``reconnect_timeout`` seconds though something is asked."""
+        self._watch = None
+        if not self._sent:
+            return
+        if self._answered == answered and self.connection is not None:
+            self.connection.abort(TimeoutError(f"no answer in {self._outage.limit:g} s"))
+        else:
+            self._look_later()
+
+    # ------------------------------------------------------------------ the connection
+
+    async def _connect(self) -> None:
+        try:
+            connection, _ = await connect(
+                self._outage.address, self._outage, [("SCRIPT", "LOAD", script.source) for script in ALL]
+            )
+        except BaseException as error:
+            self._connecting = None
+            self._fail(
+                error
+                if isinstance(error, LayerUnavailable)
+                else LayerUnavailable("the connection to Redis was given up"),
+                unwritten=True,
+            )
+            if not isinstance(error, LayerUnavailable):
+                raise
+            return
+        self._connecting = None
+        connection.on_reply, connection.on_lost = self._on_reply, self._on_lost
+        self.connection = connection
+        if connection.lost:
+            self._on_lost(ConnectionResetError("Redis closed the connection"))
+        else:
+            self._flush()
+
+    def _on_lost(self, error: Exception) -> None:
+        self.connection = None
+        self._fail(
+            LayerUnavailable(
+                f"Redis at {self._outage.address} was lost after this was sent, so whether it took effect is unknown: "
+                f"{type(error).__name__}: {error}"
+            ),
+            unwritten=False,
+        )
+        # What answered NOSCRIPT did not run: it goes first.
+        self._unwritten = [*self._again, *self._unwritten]
+        self._again = []
+        if self._unwritten or self._batches:
+            self._flush()
+
+    def _fail(self, error: LayerUnavailable, unwritten: bool) -> None:
+        failed = list(self._sent)
+        self._sent.clear()
+        if unwritten:
+            self._seal_all()
+            failed += self._unwritten
+            self._unwritten = []
+        for request in failed:
+            request.sink(error)
+
+    def close(self) -> None:
+        """Close the connection; what waits for a reply fails."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.on_lost = lambda error: None
+            connection.abort()
+        self._fail(LayerUnavailable("the channel layer was closed"), unwritten=True)
+
+    def drop(self) -> None:
+        """:meth:`close` when the loop cannot run: see :meth:`Connection.drop`."""
+        if self.connection is not None:
+            self.connection.drop()

@@ -1,0 +1,614 @@
+"""The channel layer for many machines: one Redis or Valkey, from version 6.2 (design sections 4.1 and 4.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+import threading
+import time
+import weakref
+from typing import Any, Final
+
+from fastchannels import conf
+from fastchannels._core.names import process_of
+from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, LayerUnavailable
+from fastchannels.layers.base import ChannelLayer
+from fastchannels.layers.redis import scripts, wire
+from fastchannels.layers.redis.address import parse_hosts
+from fastchannels.layers.redis.blocking import BlockingClient
+from fastchannels.layers.redis.connection import Argument, Link
+from fastchannels.layers.redis.flush import wipe, wipe_sync
+from fastchannels.layers.redis.keys import Keys
+from fastchannels.layers.redis.outage import Outage
+from fastchannels.layers.redis.readers import ChannelReader, InboxReader, Kept
+from fastchannels.layers.redis.session import Session
+
+logger = logging.getLogger("fastchannels.layer")
+
+#: Seconds between two heartbeats, and that a process counts as alive after one (D-05).
+HEARTBEAT: Final = 2.0
+LEASE: Final = 6.0
+#: Milliseconds that an inbox outlives the messages in it: notes about members have no age.
+INBOX_MARGIN: Final = 30_000
+
+#: What the scripts say of one message.
+_STORED: Final = ord("0")
+_CHANNEL_FULL: Final = ord("2")
+
+#: Sessions of a parent process. Their transports must not be collected here: that would act on the parent's sockets.
+_inherited: list[object] = []
+
+
+class RedisChannelLayer(ChannelLayer):
+    """Channels and groups in Redis. Safe for several event loops and threads of a process, each with own connections.
+
+    Options beside those of :class:`~fastchannels.layers.base.ChannelLayer`:
+
+    ``hosts``
+        a list of one entry: a URL (``redis://``, ``rediss://``, ``unix://``), ``(host, port)``, ``{"address": URL}`` or
+        ``{"host": ..., "port": ..., "username": ..., "password": ..., "db": ...}``, the dicts with ``ssl_ca_certs``,
+        ``ssl_cert_reqs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_check_hostname``. Default ``redis://localhost:6379``.
+    ``prefix``
+        of every key (default ``asgi``). Layers of different prefixes share nothing.
+    ``inbox_capacity``
+        unread messages that Redis holds for one process (default 100 000), whatever their channels.
+    ``reconnect_timeout``
+        seconds that a call waits for a Redis that is away (default 30), before ``LayerUnavailable``.
+
+    Delivery is at most once (D-04). A message that was popped for a receive that was cancelled meanwhile stays in this
+    process for the next receive on its channel, until it expires. A send that lost its connection before the answer
+    raises ``LayerUnavailable`` and is not repeated: it may have taken effect.
+    """
+
+    heartbeat: float = HEARTBEAT
+    lease: float = LEASE
+
+    def __init__(
+        self,
+        *,
+        hosts: Any = None,
+        prefix: str = conf.PREFIX,
+        inbox_capacity: int = conf.INBOX_CAPACITY,
+        reconnect_timeout: float = 30.0,
+        **options: Any,
+    ) -> None:
+        self.address = parse_hosts(hosts)
+        self.keys = Keys(prefix)
+        self.prefix = prefix
+        if isinstance(inbox_capacity, bool) or not isinstance(inbox_capacity, int) or inbox_capacity < 1:
+            raise InvalidChannelLayerError(
+                f"CONFIG option inbox_capacity={inbox_capacity!r}: a whole number, at least 1"
+            )
+        if (
+            isinstance(reconnect_timeout, bool)
+            or not isinstance(reconnect_timeout, (int, float))
+            or reconnect_timeout <= 0
+        ):
+            raise InvalidChannelLayerError(f"CONFIG option reconnect_timeout={reconnect_timeout!r}: seconds, above 0")
+        self.inbox_capacity = inbox_capacity
+        self.reconnect_timeout = reconnect_timeout
+        self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
+        self._clients: weakref.WeakSet[BlockingClient] = weakref.WeakSet()
+        super().__init__(**options)
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}(hosts=[{str(self.address)!r}])"
+
+    def _start_process(self) -> None:
+        # After a fork: the connections are the parent's, their descriptors here are closed without a word to Redis.
+        for session in self._sessions.values():
+            session.drop()
+            _inherited.append(session)
+        for client in list(self._clients):
+            client.drop()
+        super()._start_process()
+        self._expiry_ms = round(self.expiry * 1000)
+        self._group_expiry_ms = round(self.group_expiry * 1000)
+        self._lease_ms = round(self.lease * 1000)
+        self._inbox_lifetime = self._expiry_ms + INBOX_MARGIN
+        self._outage = Outage(self.address, self.reconnect_timeout)
+        self._sessions = {}
+        self._session_numbers = itertools.count()
+        self._clients = weakref.WeakSet()
+        self._local = threading.local()
+        self._lock = threading.RLock()
+        self._reader: InboxReader | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._kept = Kept(self.expiry, self._on_expired)
+        self._inbox_key = self.keys.inbox(self.client_id)
+        #: Channels of this process that hold their capacity, as Redis was told.
+        self._full: set[str] = set()
+        #: Messages that this process sent to a channel of its own and that have not come back yet.
+        self._flying: dict[str, int] = {}
+        #: The counter of each group's entry for this process, as far as it was seen (see leave_process.lua).
+        self._seen: dict[str, int] = {}
+        #: Members that leave as soon as what was queued for them has been handed over (D-50), by token.
+        self._leaving: dict[tuple[str, str], bytes] = {}
+        self._tokens = itertools.count(1)
+        self._fences: dict[bytes, asyncio.Future[None]] = {}
+        self.inbox.on_full = self._tell_full
+        self.inbox.on_room = self._tell_room
+
+    def _on_expired(self) -> None:
+        self.drops.count("expired")
+
+    # ------------------------------------------------------------------ event loops and threads
+
+    def _session(self) -> Session:
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None:
+            session = self._open_session(loop)
+        return session
+
+    def _open_session(self, loop: asyncio.AbstractEventLoop) -> Session:
+        for other, session in list(self._sessions.items()):
+            if other.is_closed():
+                session.drop()
+                self._end_session(session)
+        wake = self.keys.wake(f"{self.client_id}.{next(self._session_numbers)}")
+
+        def channels(link: Link) -> ChannelReader:
+            return ChannelReader(
+                loop, link, self._outage, self.keys, wake, self.expiry, self._kept, self._offer_kept, self._on_expired
+            )
+
+        session = self._sessions[loop] = Session(loop, self._outage, channels, self._end_session)
+        return session
+
+    def _end_session(self, session: Session) -> None:
+        if self._sessions.get(session.loop) is session:
+            del self._sessions[session.loop]
+        with self._lock:
+            if session.inbox is None or session.inbox is not self._reader:
+                return
+            self._reader = None
+        self.inbox_lost()
+        # Readers on other loops need the inbox read there.
+        for other in list(self._sessions.values()):
+            try:
+                other.loop.call_soon_threadsafe(self._listen)
+            except RuntimeError:  # closed meanwhile
+                continue
+            break
+
+    def _listen(self) -> None:
+        reader = self._reader
+        if reader is not None and not reader.loop.is_closed():
+            return
+        session = self._session()
+        with self._lock:
+            if self._reader is not None:
+                return
+            self._reader = session.inbox = InboxReader(
+                session.loop, session.link, self._outage, self.keys, self, self.heartbeat, self.lease
+            )
+        session.inbox.start()
+
+    def _client(self) -> BlockingClient:
+        client: BlockingClient | None = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = BlockingClient(self._outage)
+            self._clients.add(client)
+        return client
+
+    async def close(self) -> None:
+        session = self._sessions.get(asyncio.get_running_loop())
+        if session is not None:
+            await session.close()
+
+    def close_sync(self) -> None:
+        client: BlockingClient | None = getattr(self._local, "client", None)
+        if client is not None:
+            client.close()
+
+    def new_local_channel(self, prefix: str) -> str:
+        name = super().new_local_channel(prefix)
+        if asyncio._get_running_loop() is not None:
+            # The lease goes out before anything that is sent under this name, so that groups take it for alive.
+            self._listen()
+        return name
+
+    async def _take_waiting(self, channel: str) -> bytes:
+        inbox = self.inbox
+        payload = inbox.get(channel)
+        while payload is None:
+            waiter = inbox.wait(channel)
+            self._waiters.add(waiter)
+            try:
+                self._listen()
+                await waiter
+                payload = inbox.get(channel)
+            finally:
+                self._waiters.discard(waiter)
+                inbox.unwait(channel, waiter)
+        return payload
+
+    # ------------------------------------------------------------------ sending
+
+    def _queue_head(self, channel: str) -> tuple[Argument, ...]:
+        return self._expiry_ms, self.get_capacity(channel)
+
+    def _inbox_head(self) -> tuple[Argument, ...]:
+        return self._expiry_ms, self.inbox_capacity, self._inbox_lifetime
+
+    # HOT: benchmarks/bench_layers.py
+    async def _push(self, channel: str, payload: bytes) -> None:
+        link = self._session().link
+        capacity = self.get_capacity(channel)
+        if "!" not in channel:
+            stored = link.push(
+                scripts.QUEUE_SEND, (self.keys.queue(channel),), (self._expiry_ms, capacity), payload, channel, capacity
+            )
+            if stored is None or await stored != _STORED:
+                raise self._refuse(channel)
+            return
+        owner = process_of(channel)
+        if owner == self.client_id:
+            await self._push_own(link, channel, payload, capacity)
+            return
+        self._check_code(channel, await self._push_inbox(link, owner, wire.MESSAGE, channel, payload, capacity))
+
+    async def _push_own(self, link: Link, channel: str, payload: bytes, capacity: int) -> None:
+        """To a channel of this process: what flies and what waits is known here, so the capacity holds exactly."""
+        self._listen()
+        flying = self._flying.get(channel, 0)
+        if flying + self.inbox.unread(channel) >= capacity:
+            raise self._refuse(channel)
+        self._flying[channel] = flying + 1
+        try:
+            code = await self._push_inbox(link, self.client_id, wire.OWN, channel, payload, capacity)
+        except LayerUnavailable:
+            self._landed(channel)
+            raise
+        if code != _STORED:
+            self._landed(channel)
+            self._check_code(channel, code)
+
+    async def _push_inbox(self, link: Link, owner: str, kind: int, channel: str, payload: bytes, capacity: int) -> int:
+        keys = self.keys
+        stored = link.push(
+            scripts.INBOX_SEND, (keys.inbox(owner), keys.full(owner)), self._inbox_head(),
+            wire.body(kind, channel, payload), channel, capacity,
+        )  # fmt: skip
+        return _CHANNEL_FULL if stored is None else await stored
+
+    def _landed(self, channel: str) -> None:
+        flying = self._flying.get(channel, 0)
+        if flying > 1:
+            self._flying[channel] = flying - 1
+        elif flying:
+            del self._flying[channel]
+
+    def _check_code(self, channel: str, code: int) -> None:
+        if code == _STORED:
+            return
+        if code == _CHANNEL_FULL:
+            raise self._refuse(channel)
+        self.drops.count("refused")
+        raise ChannelFull(
+            f"the inbox of the process behind channel {channel!r} holds its capacity, {self.inbox_capacity} messages: "
+            "that process is stuck or gone, or raise 'inbox_capacity' in CHANNEL_LAYERS CONFIG"
+        )
+
+    def _push_sync(self, channel: str, payload: bytes) -> None:
+        client = self._client()
+        if "!" not in channel:
+            code = client.run(scripts.QUEUE_SEND, (self.keys.queue(channel),), *self._queue_head(channel), payload)[0]
+            if code != _STORED:
+                raise self._refuse(channel)
+            return
+        owner = process_of(channel)
+        if owner == self.client_id and self.inbox.unread(channel) >= self.get_capacity(channel):
+            raise self._refuse(channel)
+        keys = self.keys.inbox(owner), self.keys.full(owner)
+        body = wire.body(wire.MESSAGE, channel, payload)
+        self._check_code(channel, client.run(scripts.INBOX_SEND, keys, *self._inbox_head(), body)[0])
+
+    # ------------------------------------------------------------------ receiving
+
+    async def _pop(self, channel: str) -> bytes:
+        kept = self._kept.take(channel)
+        return kept[0] if kept is not None else await self._session().channels.take(channel)
+
+    def _offer_kept(self, channel: str) -> None:
+        for session in list(self._sessions.values()):
+            if session.channels.waits_for(channel):
+                try:
+                    session.loop.call_soon_threadsafe(session.channels.offer_kept, channel)
+                except RuntimeError:  # closed meanwhile
+                    continue
+                return
+
+    def _pop_sync(self, channels: list[str], timeout: float | None) -> tuple[str, bytes] | None:
+        for channel in channels:
+            kept = self._kept.take(channel)
+            if kept is not None:
+                return channel, kept[0]
+        keys = [self.keys.queue(channel) for channel in channels]
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            popped = self._client().pop(keys, None if ends is None else max(0.0, ends - time.monotonic()))
+            if popped is None:
+                return None
+            key, stamp, payload, now = popped
+            if now - stamp < self._expiry_ms:
+                return self.keys.split(key)[1], payload
+            self._on_expired()
+
+    async def pending(self, channel: str) -> int:
+        """Unread messages on an ordinary ``channel``, or on a process-local one of this process."""
+        if "!" in channel:
+            self._check_own(channel)
+            return self.inbox.unread(channel) + self._flying.get(channel, 0)
+        held: int = await self._session().link.call("LLEN", self.keys.queue(channel))
+        return held + self._kept.count(channel)
+
+    # ------------------------------------------------------------------ groups
+
+    async def _join(self, group: str, channel: str) -> None:
+        link = self._session().link
+        if "!" not in channel:
+            await link.run(scripts.JOIN_CHANNEL, (self.keys.group(group),), *self._join_channel(channel))
+            return
+        owner = process_of(channel)
+        if owner != self.client_id:
+            await link.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel))
+            return
+        if self.inbox.is_closed(channel):
+            return  # D-11
+        self._listen()
+        self._leaving.pop((group, channel), None)
+        self.groups.add(group, channel)
+        if group in self._seen:
+            return
+        try:
+            counter = await link.run(scripts.JOIN_PROCESS, *self._join_own(group))
+        except LayerUnavailable:
+            self.groups.discard(group, channel)
+            raise
+        self._saw(group, int(counter))
+
+    def _join_sync(self, group: str, channel: str) -> None:
+        if "!" not in channel:
+            self._client().run(scripts.JOIN_CHANNEL, (self.keys.group(group),), *self._join_channel(channel))
+            return
+        owner = process_of(channel)
+        if owner == self.client_id and self._reader is None:
+            # Nobody reads the inbox yet; whoever does will announce the group.
+            self.groups.add(group, channel)
+            return
+        self._client().run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel))
+
+    def _join_channel(self, channel: str) -> tuple[Argument, ...]:
+        return channel, self._group_expiry_ms, self.get_capacity(channel)
+
+    def _join_own(self, group: str) -> tuple[Any, ...]:
+        keys = self.keys.group(group), self.keys.lease(self.client_id)
+        return keys, self.client_id, self._group_expiry_ms, self._lease_ms
+
+    def _join_other(self, owner: str, group: str, channel: str) -> tuple[Any, ...]:
+        keys = self.keys.group(group), self.keys.lease(owner), self.keys.inbox(owner)
+        body = wire.body(wire.ADD, channel, group.encode("ascii"))
+        return keys, owner, self._group_expiry_ms, self._lease_ms, self._inbox_lifetime, body
+
+    async def _leave(self, group: str, channel: str) -> None:
+        link = self._session().link
+        if "!" not in channel:
+            await link.call("HDEL", self.keys.group(group), "=" + channel)
+            return
+        owner, token = process_of(channel), b""
+        if owner == self.client_id:
+            if channel not in self.groups.members(group):
+                return
+            if self._reader is None:
+                self._discard(group, channel)
+                return
+            # Through the inbox, behind what was queued before (D-50).
+            token = b"%d" % next(self._tokens)
+            self._leaving[group, channel] = token
+        note = wire.note(wire.DISCARD, channel, group.encode("ascii") + b" " + token)
+        pushed = link.call("RPUSH", self.keys.inbox(owner), note)
+        link.post("PEXPIRE", self.keys.inbox(owner), self._inbox_lifetime)
+        try:
+            await pushed
+        except LayerUnavailable:
+            if self._leaving.get((group, channel)) == token:
+                del self._leaving[group, channel]
+                self._discard(group, channel)
+                return
+            raise
+
+    def _leave_sync(self, group: str, channel: str) -> None:
+        client = self._client()
+        if "!" not in channel:
+            client.call("HDEL", self.keys.group(group), "=" + channel)
+            return
+        owner = process_of(channel)
+        if owner == self.client_id and self._reader is None:
+            self._discard(group, channel)
+            return
+        client.call("RPUSH", self.keys.inbox(owner), wire.note(wire.DISCARD, channel, group.encode("ascii") + b" "))
+        client.call("PEXPIRE", self.keys.inbox(owner), self._inbox_lifetime)
+
+    def _discard(self, group: str, channel: str) -> None:
+        if self.groups.discard(group, channel):
+            self._group_emptied(group)
+
+    def _saw(self, group: str, counter: int) -> None:
+        self._seen[group] = max(counter, self._seen.get(group, 0))
+        if not self.groups.members(group):
+            # The last member left while its add was on the way.
+            self._group_emptied(group)
+
+    def _group_emptied(self, group: str) -> None:
+        counter = self._seen.pop(group, None)
+        if counter is not None:
+            script = scripts.LEAVE_PROCESS
+            self._post("EVALSHA", script.digest, 1, self.keys.group(group), self.client_id, counter)
+
+    def _post(self, *command: Argument) -> None:
+        """Run a command on the link of the inbox's loop, from any thread; one loop's link keeps these in order."""
+        reader = self._reader
+        if reader is None:
+            return
+        if reader.loop is asyncio._get_running_loop():
+            reader.link.post(*command)
+        else:
+            try:
+                reader.loop.call_soon_threadsafe(reader.link.post, *command)
+            except RuntimeError:  # closed: its lease ends, and the next reader announces what is true then
+                pass
+
+    def _publish_arguments(self, group: str, payload: bytes) -> tuple[Argument, ...]:
+        body = wire.body(wire.GROUP, group, payload)
+        return (
+            self.keys.base, body, len(body) - len(payload), self._expiry_ms, self._group_expiry_ms,
+            self.inbox_capacity, self._inbox_lifetime,
+        )  # fmt: skip
+
+    async def _publish(self, group: str, payload: bytes) -> None:
+        arguments = self._publish_arguments(group, payload)
+        full, met = await self._session().link.run(scripts.GROUP_SEND, (self.keys.group(group),), *arguments)
+        if full:
+            self.drops.group_full(group, full, met)
+
+    def _publish_sync(self, group: str, payload: bytes) -> None:
+        arguments = self._publish_arguments(group, payload)
+        full, met = self._client().run(scripts.GROUP_SEND, (self.keys.group(group),), *arguments)
+        if full:
+            self.drops.group_full(group, full, met)
+
+    # ------------------------------------------------------------------ the inbox of this process
+
+    # HOT: benchmarks/bench_layers.py
+    def dispatch(self, entries: list[bytes], now: int) -> None:
+        """Hand entries of the inbox to their channels and groups; ``now`` is the store's clock in milliseconds."""
+        for entry in entries:
+            try:
+                stamp, kind, name, rest = wire.parse(entry)
+                if kind == wire.MESSAGE:
+                    self.inbox.admit(name, rest, (now - stamp) / 1000)
+                elif kind == wire.GROUP:
+                    self._dispatch_group(name, rest, (now - stamp) / 1000)
+                elif kind == wire.OWN:
+                    self._landed(name)
+                    self.inbox.admit(name, rest, (now - stamp) / 1000)
+                else:
+                    self._dispatch_note(kind, name, rest)
+            except Exception:
+                # One bad entry must not end the reading of all others.
+                logger.exception("an entry of the inbox of this process could not be handled")
+
+    def _dispatch_group(self, group: str, payload: bytes, age: float) -> None:
+        self._deliver_group(group, payload, age)
+        if group in self._seen and not self.groups.members(group):
+            self._group_emptied(group)
+
+    def _dispatch_note(self, kind: int, channel: str, rest: bytes) -> None:
+        group, _, value = rest.partition(b" ")
+        name = group.decode("ascii")
+        if kind == wire.ADD:
+            if not self.inbox.is_closed(channel):  # D-11
+                self._leaving.pop((name, channel), None)
+                self.groups.add(name, channel)
+            self._saw(name, int(value))
+        elif kind == wire.DISCARD:
+            # With a token it is our own, and void when the channel was added again meanwhile.
+            if not value or self._leaving.get((name, channel)) == value:
+                self._leaving.pop((name, channel), None)
+                self._discard(name, channel)
+        elif kind == wire.FORGET:
+            self._forget_local()
+        elif kind == wire.FENCE:
+            fence = self._fences.pop(rest, None)
+            if fence is not None and not fence.done():
+                fence.get_loop().call_soon_threadsafe(_settle, fence)
+
+    def reannounce(self, link: Link) -> None:
+        """The lease was new: Redis may know nothing of this process any more (D-05)."""
+        self.inbox_lost()
+        key = self.keys.full(self.client_id)
+        link.post("DEL", key)
+        if self._full:
+            link.post("SADD", key, *self._full)
+            link.post("PEXPIRE", key, self._lease_ms)
+        self.refresh(link)
+
+    def refresh(self, link: Link) -> None:
+        """Renew the memberships of this process (D-49)."""
+        for group in self.groups.groups():
+            joined = link.run(scripts.JOIN_PROCESS, *self._join_own(group))
+            joined.add_done_callback(functools.partial(self._on_refreshed, group))
+
+    def _on_refreshed(self, group: str, reply: asyncio.Future[bytes]) -> None:
+        if not reply.cancelled() and reply.exception() is None:
+            self._saw(group, int(reply.result()))
+
+    def inbox_lost(self) -> None:
+        """Entries of the inbox may be gone: nothing waits for their return any longer."""
+        self._flying.clear()
+        while self._leaving:
+            (group, channel), _ = self._leaving.popitem()
+            self._discard(group, channel)
+
+    def inbox_unavailable(self, error: LayerUnavailable) -> None:
+        """Redis stayed away for ``reconnect_timeout``: who waits for a process-local channel is told."""
+        for waiter in list(self._waiters):
+            try:
+                waiter.get_loop().call_soon_threadsafe(_fail, waiter, LayerUnavailable(str(error)))
+            except RuntimeError:  # closed meanwhile
+                continue
+
+    def housekeep(self) -> None:
+        """With each heartbeat: forget what expired in this process."""
+        self._kept.purge()
+        self._housekeep()
+
+    def _tell_full(self, channel: str) -> None:
+        self._full.add(channel)
+        key = self.keys.full(self.client_id)
+        self._post("SADD", key, channel)
+        self._post("PEXPIRE", key, self._lease_ms)
+
+    def _tell_room(self, channel: str) -> None:
+        self._full.discard(channel)
+        self._post("SREM", self.keys.full(self.client_id), channel)
+
+    # ------------------------------------------------------------------ flush
+
+    async def _wipe(self) -> None:
+        link = self._session().link
+        await wipe(link, self.keys, self.client_id, self._inbox_lifetime)
+        if self._reader is not None:
+            # What was popped before the wipe is on its way here: it has arrived when the fence has.
+            token = b"%d" % next(self._tokens)
+            fence = self._fences[token] = asyncio.get_running_loop().create_future()
+            link.post("RPUSH", self._inbox_key, wire.note(wire.FENCE, rest=token))
+            link.post("PEXPIRE", self._inbox_key, self._inbox_lifetime)
+            try:
+                await asyncio.wait_for(fence, self.heartbeat)
+            except asyncio.TimeoutError:
+                self._fences.pop(token, None)
+
+    def _wipe_sync(self) -> None:
+        wipe_sync(self._client(), self.keys, "" if self._reader is not None else self.client_id, self._inbox_lifetime)
+
+    def _forget_local(self) -> None:
+        super()._forget_local()
+        self._kept.clear()
+        self._flying.clear()
+        self._seen.clear()
+        self._leaving.clear()
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: asyncio.Future[None], error: LayerUnavailable) -> None:
+    if not future.done():
+        future.set_exception(error)

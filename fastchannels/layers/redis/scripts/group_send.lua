@@ -1,0 +1,41 @@
+-- Puts one message into the inbox of each process that has a member, and on each ordinary channel of the group.
+-- KEYS: group. ARGV: start of all keys, body, length of its head, expiry, group expiry, capacity of an inbox,
+-- lifetime of an inbox.
+-- The keys of inboxes, leases and queues follow from the group's fields; they share the group's shard.
+-- Returns {passed over because full, all members met}.
+local base, body = ARGV[1], ARGV[2]
+local expiry, group_expiry, capacity, lifetime = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local now = now_ms()
+local stamp = stamp_of(now)
+local fields = redis.call('HGETALL', KEYS[1])
+local full, met = 0, 0
+for i = 1, #fields, 2 do
+  local field = fields[i]
+  if string.sub(field, 1, 1) == '=' then
+    local since, holds = string.match(fields[i + 1], '^(%d+) (%d+)$')
+    if now - tonumber(since) > group_expiry then
+      redis.call('HDEL', KEYS[1], field)
+    else
+      met = met + 1
+      local queue = base .. 'q|' .. string.sub(field, 2)
+      if room_for(1, queue, tonumber(holds), now - expiry) > 0 then
+        redis.call('RPUSH', queue, stamp .. string.sub(body, tonumber(ARGV[3]) + 1))
+        redis.call('PEXPIRE', queue, expiry + 1000)
+      else
+        full = full + 1
+      end
+    end
+  elseif redis.call('EXISTS', base .. 'l|' .. field) == 0 then
+    redis.call('HDEL', KEYS[1], field)
+  else
+    met = met + 1
+    local inbox = base .. 'i|' .. field
+    if room_for(1, inbox, capacity, now - expiry) > 0 then
+      redis.call('RPUSH', inbox, stamp .. body)
+      redis.call('PEXPIRE', inbox, lifetime)
+    else
+      full = full + 1
+    end
+  end
+end
+return {full, met}

@@ -1,0 +1,60 @@
+"""The bytes of one entry in a list.
+
+A queue entry is ``stamp payload``, an inbox entry ``stamp kind length name rest``:
+
+===========  ======  ====================================================================================
+``stamp``    6       milliseconds of the store's clock, big endian; the script writes it (D-07)
+``kind``     1       one of the constants below
+``length``   1       of the name; a name is ASCII and shorter than 100
+``name``             the channel, for a group message the group, for the other kinds see below
+``rest``             the payload, or what the kind says
+===========  ======  ====================================================================================
+
+A sender writes everything after the stamp; the script puts the stamp before it. Notes that no script sees
+(:func:`note`) carry a stamp of zero.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+STAMP: Final = 6
+
+MESSAGE: Final = ord("m")  #: from another process
+OWN: Final = ord("o")  #: from the process that owns the inbox
+GROUP: Final = ord("g")  #: to all members here
+ADD: Final = ord("a")  #: name: channel; rest: ``<group> <counter>``, the counter is the script's
+DISCARD: Final = ord("d")  #: name: channel; rest: ``<group> <token>``, the token is empty unless the owner wrote it
+FORGET: Final = ord("x")  #: the layer was flushed
+FENCE: Final = ord("n")  #: rest: a token; all that was pushed before it has been read
+
+_NO_STAMP: Final = bytes(STAMP)
+_HEAD: Final = STAMP + 2
+
+
+def body(kind: int, name: str, rest: bytes = b"") -> bytes:
+    """An inbox entry without its stamp."""
+    encoded = name.encode("ascii")
+    return bytes((kind, len(encoded))) + encoded + rest
+
+
+def note(kind: int, name: str = "", rest: bytes = b"") -> bytes:
+    """A whole inbox entry that has no age."""
+    return _NO_STAMP + body(kind, name, rest)
+
+
+def parse(entry: bytes) -> tuple[int, int, str, bytes]:
+    """``(stamp, kind, name, rest)`` of an inbox entry; ``ValueError`` when it cannot be one."""
+    if len(entry) < _HEAD:
+        raise ValueError(f"inbox entry of {len(entry)} bytes: the head alone takes {_HEAD}")
+    end = _HEAD + entry[STAMP + 1]
+    if len(entry) < end:
+        raise ValueError(f"inbox entry of {len(entry)} bytes: its name ends at {end}")
+    return int.from_bytes(entry[:STAMP], "big"), entry[STAMP], entry[_HEAD:end].decode("ascii"), entry[end:]
+
+
+def parse_queued(entry: bytes) -> tuple[int, bytes]:
+    """``(stamp, payload)`` of a queue entry; ``ValueError`` when it cannot be one."""
+    if len(entry) < STAMP:
+        raise ValueError(f"queue entry of {len(entry)} bytes: the stamp alone takes {STAMP}")
+    return int.from_bytes(entry[:STAMP], "big"), entry[STAMP:]
