@@ -1,0 +1,573 @@
+"""Turns requests and sockets into messages on a channel layer, and the workers' messages into answers (channel mode).
+
+The message formats are those of Channels 1.x (talk-api.md section 8), with the reserved keys of
+``fastchannels.envelope`` for the socket's window and session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from fastchannels.envelope import ACK, BUSY, EVENT, REPLIES, SESSION
+from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge
+from fastchannels.server.config import Context
+from fastchannels.server.events import Request
+from fastchannels.server.http import CONTINUE
+from fastchannels.server.protocol import Connection
+from fastchannels.server.stream import HOLD_BODY, HOLD_SOCKET, HttpStream
+from fastchannels.server.timer import NEVER, Timed
+from fastchannels.server.websocket_stream import WebSocketStream
+from fastchannels.server.window import Event, Verdict, Window
+
+Message = dict[str, Any]
+
+logger = logging.getLogger("fastchannels.server")
+
+INLINE_BODY: Final = 256 * 1024  #: bytes of a body that travel in the request's own message, and of one chunk
+HTTP_TIMEOUT: Final = 120.0  #: seconds without progress when the configuration sets none
+RETRY_AFTER: Final = [(b"retry-after", b"1")]
+_FULL_DELAY: Final = 0.05  #: seconds before a full channel is tried again
+_LONGEST_DELAY: Final = 1.0  #: seconds to which that grows
+_REPLY_KEYS: Final = frozenset(("text", "bytes", "close", "accept"))
+
+
+class Layer(Protocol):
+    """What the server asks of a channel layer; every ``fastchannels.layers`` class has it."""
+
+    expiry: float
+
+    async def send(self, channel: str, message: Message, *, single_reader: bool = False) -> None: ...
+
+    async def pending(self, channel: str) -> int: ...
+
+    def new_local_channel(self, prefix: str) -> str: ...
+
+    def attach(self, channel: str, receiver: Callable[[Message], None]) -> None: ...
+
+    def detach(self, channel: str) -> None: ...
+
+    def pause(self, channel: str) -> None: ...
+
+    def resume(self, channel: str) -> None: ...
+
+
+class ChannelBridge:
+    """Makes the streams that speak to ``layer``."""
+
+    def __init__(self, context: Context, layer: Layer) -> None:
+        self.context = context
+        self.layer = layer
+        self.http_timeout = HTTP_TIMEOUT if context.config.http_timeout is None else context.config.http_timeout
+        #: Sockets whose disconnect message is not yet done with; they may outlive their connections.
+        self.sockets: set[ChannelSocket] = set()
+        #: Events that no consumer finished, by reason.
+        self.dropped: Counter[str] = Counter()
+
+    def http(self, connection: Connection, request: Request) -> HttpStream:
+        return ChannelHttp(connection, request, self)
+
+    def websocket(self, connection: Connection, request: Request) -> WebSocketStream:
+        return ChannelSocket(connection, request, self)
+
+    @property
+    def unfinished(self) -> bool:
+        """Some socket's disconnect message has not reached the layer."""
+        return any(not socket.told for socket in self.sockets)
+
+    async def finish(self, timeout: float) -> None:
+        """The server ends: hand the disconnect messages that still wait to the layer, in at most ``timeout``."""
+        waiting = [socket.tell() for socket in self.sockets if not socket.told]
+        if waiting:
+            try:
+                await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), timeout)
+            except asyncio.TimeoutError:
+                logger.warning("%d sockets end without a disconnect message: the layer does not answer", len(waiting))
+        for socket in list(self.sockets):
+            socket.finish()
+
+
+def _envelope(connection: Connection, request: Request) -> Message:
+    """The keys that ``http.request`` and ``websocket.connect`` share."""
+    secure = connection.scheme == "https"
+    root_path = request.root_path
+    message = {
+        "scheme": connection.scheme if not request.websocket else ("wss" if secure else "ws"),
+        "path": request.path,
+        "query_string": request.query_string,
+        "root_path": connection.context.config.root_path if root_path is None else root_path,
+        "headers": request.headers,
+    }
+    if connection.client is not None:
+        message["client"] = connection.client
+    if connection.server is not None:
+        message["server"] = connection.server
+    return message
+
+
+class ChannelHttp(HttpStream):
+    """One request on ``http.request``, answered on a channel of its own."""
+
+    __slots__ = (
+        "_buffered",
+        "_chunks",
+        "_delivering",
+        "_reply",
+        "_sent",
+        "_timeout",
+        "_waiter",
+        "bridge",
+        "layer",
+    )
+
+    def __init__(self, connection: Connection, request: Request, bridge: ChannelBridge) -> None:
+        super().__init__(connection, request)
+        self.bridge = bridge
+        self.layer = bridge.layer
+        self._chunks: list[bytes] = []
+        self._buffered = 0
+        self._delivering = False
+        #: The reply channel, when the request has been handed to the layer.
+        self._reply: str | None = None
+        self._sent = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._timeout = bridge.http_timeout
+
+    def begin(self) -> None:
+        self._progress()
+        if self.body_complete:
+            self._deliver_soon()
+        elif self.request.expect_continue:
+            self.connection.write(CONTINUE)
+
+    # ------------------------------------------------------------ from the connection
+
+    def on_body(self, data: bytes) -> None:
+        self._progress()
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered >= INLINE_BODY:
+            if self._delivering:
+                self.connection.hold(HOLD_BODY)
+            else:
+                self._deliver_soon()
+        self._wake()
+
+    def on_body_end(self) -> None:
+        if self._delivering:
+            self._wake()
+        else:
+            self._deliver_soon()
+
+    def on_end(self) -> None:
+        self.connection.context.wheel.disarm(self)
+        if self._reply is not None:
+            self.layer.detach(self._reply)
+            if self.disconnected and self._sent:
+                self.connection.context.spawn(self._tell_disconnect())
+        self._wake()
+
+    def on_full(self) -> None:
+        if self._reply is not None:
+            self.layer.pause(self._reply)
+
+    def on_room(self) -> None:
+        if self._reply is not None and not (self.done or self.disconnected):
+            self.layer.resume(self._reply)
+
+    def expired(self, now: float) -> None:
+        logger.warning("%s %s: no answer in %s s", self.request.method, self.request.path, self._timeout)
+        self.fail(503, "The application did not answer in time.", RETRY_AFTER)
+
+    def _progress(self) -> None:
+        context = self.connection.context
+        context.wheel.arm(self, context.deadline(self._timeout))
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # ------------------------------------------------------------ to the layer
+
+    def _deliver_soon(self) -> None:
+        self._delivering = True
+        self.connection.context.spawn(self._deliver())
+
+    async def _deliver(self) -> None:
+        request = self.request
+        reply = self._reply = self.layer.new_local_channel("http.response")
+        self.layer.attach(reply, self._on_message)
+        message = _envelope(self.connection, request)
+        message["reply_channel"] = reply
+        message["http_version"] = request.version
+        message["method"] = request.method
+        message["body"], last = self._take()
+        body_channel = None
+        if not last:
+            body_channel = message["body_channel"] = f"http.request.body?{uuid.uuid4().hex}"
+        try:
+            await self.layer.send("http.request", message)
+        except (ChannelFull, LayerUnavailable) as error:
+            logger.warning("%s %s: 503, %s", request.method, request.path, error)
+            self.fail(503, "The service is overloaded.", RETRY_AFTER)
+            return
+        except MessageTooLarge as error:
+            logger.warning("%s %s: 413, %s", request.method, request.path, error)
+            self.fail(413)
+            return
+        except Exception:
+            logger.exception("%s %s: the request could not be sent", request.method, request.path)
+            self.fail(500)
+            return
+        self._sent = True
+        if self.disconnected:
+            await self._tell_disconnect()
+        if body_channel is not None:
+            await self._deliver_body(body_channel)
+
+    def _take(self) -> tuple[bytes, bool]:
+        """What waits of the body, ``INLINE_BODY`` bytes at most, and whether it is the last of it."""
+        body = b"".join(self._chunks)
+        rest = body[INLINE_BODY:]
+        self._chunks = [rest] if rest else []
+        self._buffered = len(rest)
+        if self._buffered < INLINE_BODY:
+            self.connection.release(HOLD_BODY)
+        return body[:INLINE_BODY], self.body_complete and not rest
+
+    async def _deliver_body(self, channel: str) -> None:
+        """Send the rest of a long body in chunks, waiting where the worker lags."""
+        last = False
+        while not last:
+            if self.disconnected or self.done:
+                await self._send_chunk(channel, {"closed": True})
+                return
+            if not self._chunks and not self.body_complete:
+                self._waiter = self.connection.context.loop.create_future()
+                await self._waiter
+                continue
+            content, last = self._take()
+            await self._send_chunk(channel, {"content": content, "more_content": not last})
+
+    async def _send_chunk(self, channel: str, message: Message) -> None:
+        deadline = self.connection.context.loop.time() + self.layer.expiry
+        while True:
+            try:
+                await self.layer.send(channel, message, single_reader=True)
+                return
+            except (ChannelFull, LayerUnavailable):
+                if self.disconnected or self.done:
+                    message = {"closed": True}
+                    if self.connection.context.loop.time() > deadline:
+                        return
+                await asyncio.sleep(_FULL_DELAY)
+
+    async def _tell_disconnect(self) -> None:
+        """The client left before the response was complete (D-16)."""
+        try:
+            await self.layer.send("http.disconnect", {"reply_channel": self._reply, "path": self.request.path})
+        except (ChannelFull, LayerUnavailable) as error:
+            logger.debug("http.disconnect of %s is given up: %s", self.request.path, error)
+
+    # ------------------------------------------------------------ from the worker
+
+    def _on_message(self, message: Message) -> None:
+        if self.done or self.disconnected:
+            return
+        self._progress()
+        try:
+            if "status" in message:
+                if self.started:
+                    logger.error("a second response for %s %s is ignored", self.request.method, self.request.path)
+                    return
+                self.start(message["status"], message.get("headers") or ())
+            elif not self.started:
+                if "request" not in message:  # server push, which needs HTTP/2, is dropped
+                    logger.error(
+                        "a message for %s %s has no status and is ignored", self.request.method, self.request.path
+                    )
+                return
+            self.body(message.get("content") or b"", bool(message.get("more_content", False)))
+        except (ValueError, TypeError):
+            logger.exception("%s %s: the worker's response is invalid", self.request.method, self.request.path)
+            self.fail(500)
+
+
+class _AckTimer(Timed):
+    """The window's deadline; the socket's own is for handshake, pings and life."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: ChannelSocket) -> None:
+        super().__init__()
+        self._socket = socket
+
+    def expired(self, now: float) -> None:
+        self._socket.check_window()
+
+
+class ChannelSocket(WebSocketStream):
+    """One socket, whose events go through a :class:`Window` to ``websocket.connect``, ``.receive``, ``.disconnect``."""
+
+    __slots__ = ("_ack_timer", "_delivering", "_paused", "_reply", "_unseen", "bridge", "layer", "told", "window")
+
+    def __init__(self, connection: Connection, request: Request, bridge: ChannelBridge) -> None:
+        super().__init__(connection, request)
+        context = connection.context
+        self.bridge = bridge
+        self.layer = bridge.layer
+        self.window = Window(context.wheel.clock, self.layer.expiry, context.config.ack_timeout)
+        #: The disconnect message is in the layer, or needs not be.
+        self.told = False
+        self._ack_timer = _AckTimer(self)
+        self._reply = ""
+        self._delivering = False
+        self._paused = False
+        #: No worker was told of this socket, so none is told of its end.
+        self._unseen = False
+
+    def begin(self) -> None:
+        self._reply = self.layer.new_local_channel("websocket.send")
+        self.layer.attach(self._reply, self._on_message)
+        self.bridge.sockets.add(self)
+        self.window.add("connect", _envelope(self.connection, self.request))
+        self._kick()
+
+    # ------------------------------------------------------------ from the connection
+
+    def on_text(self, text: str) -> None:
+        self._add({"path": self.request.path, "text": text}, len(text))
+
+    def on_binary(self, data: bytes) -> None:
+        self._add({"path": self.request.path, "bytes": data}, len(data))
+
+    def on_close(self, code: int, reason: str) -> None:
+        self.on_room()
+        if self._unseen:
+            self.finish()
+            return
+        self.window.add("disconnect", {"path": self.request.path, "code": code})
+        self._kick()
+
+    def on_full(self) -> None:
+        if self._reply and not self._paused and not self.closed:
+            self._paused = True
+            self.layer.pause(self._reply)
+            self.window.suspend()
+
+    def on_room(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.window.resume()
+            self._watch()
+            self.layer.resume(self._reply)
+
+    def _add(self, content: Message, size: int) -> None:
+        self.window.add("receive", content, size)
+        if self.window.full:
+            self.connection.hold(HOLD_SOCKET)
+        self._kick()
+
+    # ------------------------------------------------------------ to the layer
+
+    def _kick(self) -> None:
+        if not self._delivering and self.window.ready:
+            self._delivering = True
+            self.connection.context.spawn(self._deliver())
+
+    async def _deliver(self) -> None:
+        """Send the events whose turn it is; ends when one is in flight."""
+        window = self.window
+        try:
+            while (event := window.take()) is not None:
+                await self._offer(event)
+        finally:
+            self._delivering = False
+        self._settle()
+
+    def _message(self, event: Event) -> Message:
+        message = {"reply_channel": self._reply, **event.content, "order": event.number, EVENT: event.number}
+        if self.window.session is not None:
+            message[SESSION] = self.window.session
+        return message
+
+    async def _offer(self, event: Event) -> None:
+        """Send one event, or give it up."""
+        context = self.connection.context
+        message = self._message(event)
+        begun = context.wheel.clock()
+        delay = _FULL_DELAY
+        while True:
+            try:
+                await self.layer.send(f"websocket.{event.kind}", message)
+            except ChannelFull as error:
+                patience = context.config.channel_full_timeout
+                if event.kind == "connect" or (event.kind == "receive" and context.wheel.clock() - begun >= patience):
+                    self._refuse(event, 503, 1013, str(error))
+                    return
+            except LayerUnavailable as error:
+                logger.debug("websocket.%s of %s waits: %s", event.kind, self.request.path, error)
+            except MessageTooLarge as error:
+                self._refuse(event, 431, 1009, str(error))
+                return
+            except Exception:
+                logger.exception("websocket.%s of %s cannot be sent", event.kind, self.request.path)
+                self._refuse(event, 500, 1011, "")
+                return
+            else:
+                self.window.sent()
+                if event.kind == "disconnect":
+                    self.told = True
+                    context.note_end()
+                self._watch()
+                return
+            if event.kind == "connect" and self.closed:
+                self._refuse(event, 503, 1013, "the client left before a worker was told")
+                return
+            if context.wheel.clock() - event.queued > self.layer.expiry:
+                self._refuse(event, 503, 1013, "the event expired before the layer took it")
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_DELAY)
+
+    def _refuse(self, event: Event, status: int, code: int, why: str) -> None:
+        """``event`` cannot be delivered: the socket ends, and events behind it are given up but for the last."""
+        logger.warning("websocket.%s of %s is given up: %s", event.kind, self.request.shown, why)
+        self.window.refused("refused")
+        if event.kind == "connect":
+            self._unseen = True
+            if self.closed:
+                self.finish()
+            else:
+                self.reject(status, RETRY_AFTER if status == 503 else ())
+        elif event.kind == "receive":
+            self.window.discard_waiting()
+            self.close(code)
+
+    def _watch(self) -> None:
+        """Look at the window again at its deadline."""
+        self.connection.context.wheel.arm(self._ack_timer, self.window.deadline)
+
+    def check_window(self) -> None:
+        """The window's deadline has passed."""
+        event = self.window.current
+        verdict = self.window.check()
+        if verdict is Verdict.ASK and event is not None:
+            self.connection.context.spawn(self._ask(event))
+        elif verdict is Verdict.DROPPED and event is not None:
+            logger.warning(
+                "websocket.%s %d of %s %s is dropped: its worker gave no sign of life",
+                event.kind,
+                event.number,
+                self.request.path,
+                self.connection.client_name,
+            )
+            self._settle()
+        self._watch()
+
+    async def _ask(self, event: Event) -> None:
+        try:
+            unread = await self.layer.pending(f"websocket.{event.kind}")
+        except LayerUnavailable:
+            return  # its clients wait as well: nobody can be judged by silence
+        self.window.answer(event.number, unread)
+        self._watch()
+
+    def _settle(self) -> None:
+        """An event is done: read the socket again, send the next, or end."""
+        if self.window.finished:
+            self.finish()
+            return
+        if not self.window.full:
+            self.connection.release(HOLD_SOCKET)
+        self._kick()
+
+    async def tell(self) -> None:
+        """Send the disconnect message past what is in flight, because the server ends."""
+        if self._unseen or self.told:
+            return
+        self.told = True
+        event = Event("disconnect", {"path": self.request.path, "code": 1012}, 0, 0)
+        event.number = self.window.next_number
+        await self.layer.send("websocket.disconnect", self._message(event))
+
+    def finish(self) -> None:
+        """Nothing more is said to workers about this socket."""
+        if self in self.bridge.sockets:
+            self.bridge.sockets.discard(self)
+            self.bridge.dropped.update(self.window.dropped)
+            self.told = True
+            self.connection.context.wheel.arm(self._ack_timer, NEVER)
+            self.connection.context.wheel.disarm(self._ack_timer)
+            self.layer.detach(self._reply)
+            self.connection.context.note_end()
+
+    # ------------------------------------------------------------ from the workers
+
+    def _on_message(self, message: Message) -> None:
+        if ACK in message:
+            for reply in message.get(REPLIES) or ():
+                self._apply(reply)
+            if self.window.ack(message[ACK]):
+                if SESSION in message:
+                    self.window.session = message[SESSION]
+                self._settle()
+        elif BUSY in message:
+            self.window.busy(message[BUSY])
+            self._watch()
+        else:
+            self._apply(message)
+
+    def _apply(self, reply: Message) -> None:
+        """Act on one reply, by the two tables of talk-api.md section 8."""
+        if self.closed or self.closing:
+            logger.debug("a reply to a closed socket of %s is ignored", self.request.path)
+            return
+        text, data, close = reply.get("text"), reply.get("bytes"), reply.get("close")
+        fault = _fault(reply, text, data)
+        if fault:
+            logger.error("a reply to %s is ignored: %s", self.request.path, fault)
+            return
+        if not self.accepted:
+            accept = reply.get("accept")
+            if accept is False or (not accept and close and not text and not data):
+                self.reject(403)
+                return
+            if not (accept or text or data):
+                return  # not an answer
+            self.accept(self._choose_protocol(), ())
+        code = 1000
+        if close:
+            code = 1000 if close is True else close
+            if not isinstance(code, int) or not (code == 1000 or 3000 <= code <= 4999):
+                logger.error("a reply to %s is ignored: close code %r", self.request.path, close)
+                return
+        if text is not None:
+            self.send_text(text)
+        elif data is not None:
+            self.send_binary(data)
+        if close:
+            self.close(code)
+
+    def _choose_protocol(self) -> str | None:
+        """Consumers of 1.x cannot choose: the first offer that the server was told to accept."""
+        accepted = self.connection.context.config.ws_protocols
+        return next((offer for offer in self.subprotocols if offer in accepted), None)
+
+
+def _fault(reply: Message, text: Any, data: Any) -> str | None:
+    """Why ``reply`` cannot be acted on, or None."""
+    if text is not None:
+        if data is not None:
+            return "it has both text and bytes"
+        if not isinstance(text, str):
+            return f"its text is {type(text).__name__}"
+    elif data is not None and not isinstance(data, bytes):
+        return f"its bytes are {type(data).__name__}"
+    if not reply.keys() <= _REPLY_KEYS:
+        return f"unknown keys {sorted(reply.keys() - _REPLY_KEYS)}"
+    return None

@@ -1,0 +1,100 @@
+"""What a server is told, and what its connections share."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastchannels.server.http import CommonHeaders, HttpLimits
+from fastchannels.server.timer import Wheel
+
+if TYPE_CHECKING:
+    from fastchannels.server.events import Request
+    from fastchannels.server.protocol import Connection
+    from fastchannels.server.stream import HttpStream
+    from fastchannels.server.websocket_stream import WebSocketStream
+
+#: Called as ``action_logger(protocol, action, details)``; server.md section 6 lists the calls.
+ActionLogger = Callable[[str, str, dict[str, Any]], None]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Config:
+    """Options of a server. Times are in seconds; ``None`` or a value of 0 or less means no limit (D-30)."""
+
+    host: str = "127.0.0.1"  #: IPv6 with or without brackets
+    port: int | None = 8000  #: 0 picks a free one; ``None`` opens no TCP socket
+    uds: str | None = None  #: path of a Unix socket
+    fd: int | None = None  #: number of an inherited, bound socket
+    root_path: str = ""
+    server_name: str | None = "fastchannels"  #: the ``Server`` header; ``None`` sends none (D-62)
+    access_log: str | None = None  #: a path, or "-" for standard output
+    verbosity: int = 1  #: 0 warnings, 1 information, 2 and 3 debugging
+    #: Time without progress of a request (D-33). ``None``: no limit in ASGI mode, 120 s in channel mode.
+    http_timeout: float | None = None
+    keep_alive_timeout: float = 60.0  #: for the next request head, whole
+    websocket_timeout: float | None = 86400.0  #: life of a socket, then close code 1000
+    websocket_connect_timeout: float | None = 5.0  #: for the answer to a handshake, then 403
+    websocket_close_timeout: float = 10.0  #: for the client's half of the closing handshake
+    ping_interval: float | None = 20.0  #: silence before a ping
+    ping_timeout: float | None = 30.0  #: for its pong, then the connection is cut
+    ws_max_size: int = 1024 * 1024  #: bytes of one WebSocket message; 0: no limit
+    ws_protocols: Sequence[str] = ()  #: subprotocols of channel mode, where consumers cannot choose
+    application_close_timeout: float = 10.0  #: for an application whose client left, then it is cancelled
+    graceful_timeout: float = 30.0  #: for running responses and last messages when the server stops
+    drain_seconds: float = 0.0  #: over which a stopping server spreads the closing of its websockets
+    backlog: int = 2048
+    #: How long a websocket event is offered to a full channel before its socket is closed with 1013 (D-63).
+    channel_full_timeout: float = 5.0
+    #: Without a sign of life of an event's consumer, ask the layer (channel mode).
+    ack_timeout: float = 5.0
+    limits: HttpLimits = HttpLimits()  # noqa: RUF009 - an immutable tuple
+
+
+class Bridge(Protocol):
+    """Makes the object that answers one request or one socket."""
+
+    def http(self, connection: Connection, request: Request) -> HttpStream: ...
+
+    def websocket(self, connection: Connection, request: Request) -> WebSocketStream: ...
+
+
+class Context:
+    """What all connections of a server share."""
+
+    def __init__(self, config: Config, action_logger: ActionLogger | None = None) -> None:
+        self.config = config
+        self.wheel = Wheel()
+        self.common = CommonHeaders(config.server_name)
+        self.action_logger = action_logger
+        self.connections: set[Connection] = set()
+        #: Applications and senders that run; a task that nobody refers to may vanish.
+        self.tasks: set[asyncio.Task[Any]] = set()
+        #: Set when the server stops: responses close their connection.
+        self.stopping = False
+        #: Set whenever something ended while the server stops.
+        self.ended = asyncio.Event()
+        self.bridge: Bridge
+        self.loop: asyncio.AbstractEventLoop
+
+    def deadline(self, seconds: float | None) -> float:
+        """The time in ``seconds``; never, for no limit."""
+        return self.wheel.clock() + seconds if seconds is not None and seconds > 0 else float("inf")
+
+    def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        """Run ``coroutine`` as a task that is kept until it ends."""
+        task: asyncio.Task[Any] = self.loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        self.note_end()
+
+    def note_end(self) -> None:
+        """Something ended that a stopping server may wait for."""
+        if self.stopping:
+            self.ended.set()

@@ -1,0 +1,321 @@
+"""The connection: the only file that touches a transport.
+
+Bytes go to the HTTP parser until a WebSocket handshake, then to the socket's stream. Requests that a client sends ahead
+wait, with reading paused, until the response before them is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastchannels.exceptions import HttpError
+from fastchannels.server.config import Context
+from fastchannels.server.events import BodyEnd, Request
+from fastchannels.server.http import HttpParser, encode_head, error_page
+from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
+from fastchannels.server.timer import Timed
+from fastchannels.server.websocket_stream import WebSocketStream
+
+logger = logging.getLogger("fastchannels.server")
+
+_READ_SIZE: Final = 256 * 1024
+#: Bytes and seconds for which a closing connection still reads, so that a reset does not destroy the last response.
+_LINGER_BYTES: Final = 1024 * 1024
+_LINGER_SECONDS: Final = 2.0
+
+_NOT_A_REQUEST = Request("GET", "", b"", b"", "1.1", [])
+
+Address = tuple[str, "int | None"]
+
+
+def _address(value: Any) -> Address | None:
+    """``(host, port)`` of an internet address."""
+    if isinstance(value, tuple) and len(value) >= 2:
+        return (value[0], value[1])
+    return None
+
+
+class Connection(Timed, asyncio.BufferedProtocol):
+    """One accepted connection. Its own deadline is that of the next request head."""
+
+    __slots__ = (
+        "_buffer",
+        "_holds",
+        "_linger",
+        "_parser",
+        "_stream",
+        "_view",
+        "_waiters",
+        "client",
+        "closed",
+        "context",
+        "scheme",
+        "server",
+        "transport",
+        "websocket",
+        "write_paused",
+    )
+
+    def __init__(self, context: Context, buffer: memoryview | None = None) -> None:
+        super().__init__()
+        self.context = context
+        self.transport: asyncio.Transport
+        self.client: Address | None = None
+        self.server: Address | None = None
+        self.scheme = "http"
+        self.websocket: WebSocketStream | None = None
+        self.write_paused = False
+        self.closed = False
+        # Each read is consumed before the next one, so all connections of a thread read into one buffer.
+        self._view = buffer if buffer is not None else memoryview(bytearray(_READ_SIZE))
+        self._parser = HttpParser(context.config.limits)
+        self._stream: HttpStream | None = None
+        self._holds = 0
+        self._linger = -1
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # ------------------------------------------------------------ called by the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self.transport = transport  # type: ignore[assignment]
+        self.client = _address(transport.get_extra_info("peername"))
+        local = transport.get_extra_info("sockname")
+        self.server = _address(local)
+        if self.server is None and isinstance(local, str) and local:
+            self.server = (local, None)
+        context = self.context
+        context.connections.add(self)
+        context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:  # HOT: http hello, ws echo
+        websocket = self.websocket
+        if websocket is not None:
+            websocket.feed(self._view[:nbytes])
+        elif self._linger >= 0:
+            self._linger += nbytes
+            if self._linger > _LINGER_BYTES:
+                self.transport.close()
+        else:
+            self._parser.feed(self._view[:nbytes])
+            if self._parser.events:
+                self._pump()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.context.connections.discard(self)
+        self.context.wheel.disarm(self)
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.disconnected = True
+            stream.on_end()
+        if self.websocket is not None:
+            self.websocket.lost()
+        self.resume_writing()
+        self.context.note_end()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        if self._stream is not None:
+            self._stream.on_full()
+        if self.websocket is not None:
+            self.websocket.on_full()
+
+    def resume_writing(self) -> None:
+        if not self.write_paused:
+            return
+        self.write_paused = False
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._stream is not None:
+            self._stream.on_room()
+        if self.websocket is not None:
+            self.websocket.on_room()
+
+    # ------------------------------------------------------------ called by streams and bridges
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write ``data``; nothing happens when the connection is gone."""
+        if not self.closed:
+            self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the transport's buffer has room, or the connection is gone."""
+        while self.write_paused and not self.closed:
+            waiter = self.context.loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def hold(self, reason: int) -> None:
+        """Pause reading for ``reason``."""
+        if not self._holds and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._holds |= reason
+
+    def release(self, reason: int) -> None:
+        """End ``hold`` for ``reason``."""
+        if self._holds & reason:
+            self._holds &= ~reason
+            if not self._holds and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self.transport.abort()
+
+    def close(self) -> None:
+        """Close when what was written has left."""
+        self.transport.close()
+
+    def close_after_answer(self) -> None:
+        """Close, but read on for a moment: unread input would make the system reset the connection."""
+        if self._linger >= 0 or self.transport.is_closing():
+            return
+        self._linger = 0
+        self.websocket = None
+        self.release(self._holds)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.context.wheel.arm(self, self.context.deadline(_LINGER_SECONDS))
+        else:
+            self.transport.close()
+
+    def response_complete(self, stream: HttpStream) -> None:
+        """``stream`` has written its last byte: go on with the next request, or close."""
+        context = self.context
+        if context.action_logger is not None:
+            log_response(stream, context.action_logger)
+        self._stream = None
+        stream.on_end()
+        if stream.keep_alive and not context.stopping:
+            context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
+            if self._holds:
+                self.release(HOLD_BODY)
+                self.context.loop.call_soon(self._pump)
+        elif stream.body_complete and not self._parser.events and self._linger < 0:
+            self.transport.close()
+        else:
+            self.close_after_answer()
+
+    def stop(self) -> None:
+        """The server stops: close now when idle, after the response otherwise."""
+        if self._stream is None and self.websocket is None:
+            self.transport.close()
+
+    @property
+    def held(self) -> bool:
+        """Reading is paused: the client cannot be heard."""
+        return self._holds != 0
+
+    @property
+    def client_name(self) -> str | None:
+        """``host:port`` of the client, or ``None`` on a Unix socket."""
+        return f"{self.client[0]}:{self.client[1]}" if self.client else None
+
+    @property
+    def busy(self) -> bool:
+        """A request or a socket is open."""
+        return self._stream is not None or self.websocket is not None
+
+    # ------------------------------------------------------------ HTTP
+
+    def _pump(self) -> None:  # HOT: http hello
+        """Act on what the parser reported, up to a request that must wait."""
+        events = self._parser.events
+        while events and not self.closed and self._linger < 0:
+            event = events[0]
+            stream = self._stream
+            if type(event) is Request:
+                if stream is not None:
+                    self.hold(HOLD_PIPELINE)
+                    return
+                events.popleft()
+                if event.websocket:
+                    self._begin_websocket(event)
+                else:
+                    self._stream = stream = self.context.bridge.http(self, event)
+                    if self.context.action_logger is not None:
+                        stream.since = self.context.loop.time()
+                    stream.begin()
+            elif type(event) is bytes:
+                events.popleft()
+                if stream is not None:
+                    stream.on_body(event)
+            elif type(event) is BodyEnd:
+                events.popleft()
+                if stream is not None:
+                    stream.body_complete = True
+                    stream.on_body_end()
+            else:
+                assert isinstance(event, HttpError)
+                if stream is not None and stream.body_complete:
+                    return  # it belongs to a later request; the answers before it come first
+                events.popleft()
+                self._answer_error(event, stream)
+        self.release(HOLD_PIPELINE)
+
+    def _answer_error(self, error: HttpError, stream: HttpStream | None) -> None:
+        """The client broke HTTP: answer in place of the response that has not begun, then close."""
+        if stream is not None:
+            self._stream = None
+            stream.disconnected = True
+            begun = stream.begun
+            stream.on_end()
+            if begun:
+                self.abort()
+                return
+        headers, page = error_page(error.status, error.reason)
+        self.write(encode_head(_NOT_A_REQUEST, error.status, headers, self.context.common, False)[0] + page)
+        self.close_after_answer()
+
+    def _begin_websocket(self, request: Request) -> None:
+        self.context.wheel.disarm(self)
+        stream = self.context.bridge.websocket(self, request)
+        self.websocket = stream
+        trailing, self._parser.trailing = self._parser.trailing, b""
+        stream.open()
+        if trailing:
+            stream.feed(memoryview(trailing))
+
+    def expired(self, now: float) -> None:
+        """No request head in time, or the end of lingering."""
+        if self._stream is None:
+            self.transport.close()
+
+
+def log_response(stream: HttpStream, action_logger: Callable[[str, str, dict[str, Any]], None]) -> None:
+    """Report a complete response to the action logger."""
+    connection, request = stream.connection, stream.request
+    raw = request.shown
+    action_logger(
+        "http",
+        "complete",
+        {
+            "path": f"{raw}?{request.query_string.decode('latin-1')}" if request.query_string else raw,
+            "status": stream.status,
+            "method": request.method,
+            "client": connection.client_name,
+            "time_taken": connection.context.loop.time() - stream.since,
+            "size": stream.size,
+        },
+    )
+
+
+def connection_factory(context: Context) -> Callable[[], Connection]:
+    """Makes the connections of one server. They share a read buffer where a read is consumed at once."""
+    if sys.platform == "win32":
+        return lambda: Connection(context)
+    buffer = memoryview(bytearray(_READ_SIZE))
+    return lambda: Connection(context, buffer)

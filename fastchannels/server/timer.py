@@ -1,0 +1,94 @@
+"""One clock for all time-outs of a server: entries lie in slots of a wheel, and setting a later deadline is free."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+RESOLUTION: Final = 0.25  #: seconds; a deadline is noticed at most this much late
+NEVER: Final = math.inf
+_NO_SLOT: Final = 1 << 62
+
+logger = logging.getLogger("fastchannels.server")
+
+
+class Timed:
+    """Something with a deadline. ``expired`` is called once when it has passed; arm again to go on."""
+
+    __slots__ = ("_slot", "deadline")
+
+    def __init__(self) -> None:
+        self.deadline = NEVER
+        self._slot = _NO_SLOT
+
+    def expired(self, now: float) -> None:
+        raise NotImplementedError
+
+
+class Wheel:
+    """Deadlines of many :class:`Timed`. Arming later than before stores a number; arming earlier moves the entry."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, resolution: float = RESOLUTION) -> None:
+        self.clock = clock
+        self.resolution = resolution
+        self.now = clock()
+        self._slots: dict[int, set[Timed]] = {}
+        self._handle: asyncio.TimerHandle | None = None
+
+    def arm(self, timed: Timed, deadline: float) -> None:
+        """Call ``timed.expired`` at the first tick after ``deadline``, in place of any earlier arming."""
+        timed.deadline = deadline
+        if deadline == NEVER:
+            return
+        slot = int(deadline / self.resolution) + 1
+        if slot < timed._slot:
+            self._leave(timed)
+            timed._slot = slot
+            self._slots.setdefault(slot, set()).add(timed)
+
+    def disarm(self, timed: Timed) -> None:
+        """Forget ``timed``."""
+        timed.deadline = NEVER
+        self._leave(timed)
+
+    def _leave(self, timed: Timed) -> None:
+        entries = self._slots.get(timed._slot)
+        if entries is not None:
+            entries.discard(timed)
+        timed._slot = _NO_SLOT
+
+    def tick(self) -> None:
+        """Fire what is due."""
+        self.now = now = self.clock()
+        current = int(now / self.resolution)
+        for slot in [slot for slot in self._slots if slot <= current]:
+            for timed in self._slots.pop(slot):
+                if timed._slot != slot:
+                    continue  # moved or disarmed by one of its neighbours
+                timed._slot = _NO_SLOT
+                if timed.deadline > now:
+                    self.arm(timed, timed.deadline)
+                    continue
+                timed.deadline = NEVER
+                try:
+                    timed.expired(now)
+                except Exception:
+                    logger.exception("a time-out could not be handled")
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tick on ``loop`` until :meth:`stop`."""
+        self._handle = loop.call_later(self.resolution, self._run, loop)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Armed before the work, so that an error in one ``expired`` does not stop the clock.
+        self.start(loop)
+        self.tick()
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
