@@ -95,7 +95,6 @@ static fc_status read_header(fc_ws_parser *parser, const uint8_t *head, size_t h
         if (opcode != FC_WS_CONTINUATION) {
             parser->message_opcode = opcode;
             parser->message_rsv = rsv;
-            fc_utf8_init(&parser->utf8);
         }
     } else if (have < offset + (masked ? 4 : 0)) {
         return FC_NEED_DATA;
