@@ -257,8 +257,9 @@ cdef int pack_dict(Out *out, PyObject *o, int depth) noexcept:
             return -1
         done += 1
         # PyDict_Next is safe on a dict that changed, but the head already promised `size` pairs.
-        if PyDict_GET_SIZE(o) != size or done > size:
+        if PyDict_GET_SIZE(o) != size:
             return fail(out, CHANGED, o)
+    # Pairs taken out and as many put in behind them are met as well.
     return 0 if done == size else fail(out, CHANGED, o)
 
 
