@@ -404,6 +404,7 @@ cdef class Inbox:
             queue.dead = True
             self._queues.pop(channel, None)
         self._closed[channel] = now + self.expiry
+        self._closed.move_to_end(channel)
         self._trim_closed(now)
 
     def is_closed(self, channel):

@@ -40,6 +40,15 @@ VALUES: list[Any] = [
 ]
 
 
+async def send_when_room(layer: ChannelLayer, channel: str, message: dict[str, Any]) -> None:
+    """Send as soon as the channel is not full."""
+    while True:
+        try:
+            return await layer.send(channel, message)
+        except ChannelFull:
+            await asyncio.sleep(0.001)
+
+
 class ContractTests:
     """See the module."""
 
@@ -167,12 +176,7 @@ class ContractTests:
 
         readers = [asyncio.create_task(read(reader)) for reader in (layer, other, layer, other)]
         for n in range(300):
-            while True:
-                try:
-                    await (layer, other)[n % 2].send("jobs", {"n": n})
-                    break
-                except ChannelFull:
-                    await asyncio.sleep(0.001)
+            await send_when_room((layer, other)[n % 2], "jobs", {"n": n})
         await until(lambda: len(got) >= 300)
         for reader in readers:
             reader.cancel()
@@ -219,24 +223,21 @@ class ContractTests:
         layer.attach(slow, got.append)
         layer.attach(quick, got.append)
         layer.pause(slow)
-        with pytest.raises(ChannelFull, match=re.escape(slow)):
+
+        async def overflow() -> None:
             # What was under way when the name became full may overshoot (D-39).
             for _ in range(500):
                 await other.send(slow, {"to": "slow"})
                 await asyncio.sleep(0.005)
+
+        with pytest.raises(ChannelFull, match=re.escape(slow)):
+            await overflow()
         await other.send(quick, {"to": "quick"})
         await until(lambda: got == [{"to": "quick"}])
         layer.resume(slow)
         await until(lambda: len(got) >= 4)
 
-        async def admitted() -> None:
-            while True:
-                try:
-                    return await other.send(slow, {"to": "slow again"})
-                except ChannelFull:
-                    await asyncio.sleep(0.005)
-
-        await soon(admitted())
+        await soon(send_when_room(other, slow, {"to": "slow again"}))
         await until(lambda: got[-1] == {"to": "slow again"})
 
     async def test_channel_capacity(self, make_layer: MakeLayer) -> None:
@@ -358,12 +359,7 @@ class ContractTests:
         async def write() -> None:
             nonlocal writing
             for n in range(500):
-                while True:
-                    try:
-                        await other.send(name, {"n": n})
-                        break
-                    except ChannelFull:
-                        await asyncio.sleep(0.001)
+                await send_when_room(other, name, {"n": n})
                 for _ in range(chance.randrange(4)):
                     await asyncio.sleep(0)
             writing = False

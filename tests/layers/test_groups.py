@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+import threading
+
+from fastchannels.layers.groups import LocalGroups
+
+
+def test_first_and_last_member() -> None:
+    groups = LocalGroups()
+    assert groups.add("g", "a")
+    assert not groups.add("g", "a")
+    assert not groups.add("g", "b")
+    assert not groups.discard("g", "x")
+    assert not groups.discard("none", "a")
+    assert not groups.discard("g", "a")
+    assert not groups.discard("g", "a")
+    assert groups.discard("g", "b")
+    assert groups.groups() == []
+    assert groups.add("g", "b")
+
+
+def test_discard_channel() -> None:
+    groups = LocalGroups()
+    for group, channel in (("g", "a"), ("h", "a"), ("h", "b"), ("i", "b")):
+        groups.add(group, channel)
+    assert groups.discard_channel("a") == ["g"]
+    assert groups.discard_channel("a") == []
+    assert sorted(groups.groups()) == ["h", "i"]
+    assert groups.members("h") == ("b",)
+
+
+def test_members_is_a_snapshot() -> None:
+    groups = LocalGroups()
+    assert groups.members("g") == ()
+    for channel in ("b", "a", "c"):
+        groups.add("g", channel)
+    members = groups.members("g")
+    assert groups.members("g") is members
+    for channel in members:
+        groups.discard("g", channel)
+        groups.add("g", channel * 2)
+    assert members == ("b", "a", "c")
+    assert groups.members("g") == ("bb", "aa", "cc")
+
+
+def test_expire_renews_the_living() -> None:
+    now = 0.0
+    groups = LocalGroups(clock=lambda: now)
+    for channel in ("dead", "live"):
+        groups.add("g", channel)
+    groups.add("h", "dead")
+    now = 99.0
+    assert groups.expire(100, lambda channel: channel == "live") == []
+    groups.add("g", "young")
+    now = 100.0
+    assert groups.expire(100, lambda channel: channel == "live", "g") == []
+    assert groups.members("g") == ("live", "young")
+    assert groups.members("h") == ("dead",)
+    assert groups.expire(100, lambda channel: channel == "live") == ["h"]
+    # Renewed at 100, so nobody is asked again before that age is over.
+    now = 190.0
+    assert groups.expire(100, lambda channel: math.nan) == []  # type: ignore[arg-type, return-value]
+    now = 300.0
+    assert groups.expire(100, lambda channel: False) == ["g"]
+    assert groups.groups() == []
+    assert groups.discard_channel("live") == []
+
+
+def test_clear() -> None:
+    groups = LocalGroups()
+    groups.add("g", "a")
+    groups.clear()
+    assert groups.members("g") == ()
+    assert groups.add("g", "a")
+
+
+def test_threads() -> None:
+    groups = LocalGroups()
+
+    def churn(channel: str) -> None:
+        for n in range(500):
+            groups.add(f"g{n % 5}", channel)
+            groups.members(f"g{n % 5}")
+            if n % 3 == 0:
+                groups.discard_channel(channel)
+        groups.add("end", channel)
+
+    threads = [threading.Thread(target=churn, args=(f"c{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(groups.members("end")) == ["c0", "c1", "c2", "c3"]
+    for n in range(4):
+        groups.discard_channel(f"c{n}")
+    assert groups.groups() == []
