@@ -1,0 +1,218 @@
+"""What a process keeps about itself: its inbox as it is read, its members of groups, and what it owes to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+from typing import Any, Final
+
+from fastchannels.exceptions import LayerUnavailable
+from fastchannels.layers.base import ChannelLayer
+from fastchannels.layers.redis import scripts, wire
+from fastchannels.layers.redis.connection import Argument, Link
+from fastchannels.layers.redis.keys import Keys
+from fastchannels.layers.redis.readers import InboxReader, Kept
+
+logger = logging.getLogger("fastchannels.layer")
+
+#: Seconds between two heartbeats, and that a process counts as alive after one (D-05).
+HEARTBEAT: Final = 2.0
+LEASE: Final = 6.0
+#: Milliseconds that an inbox outlives the messages in it: notes about members have no age.
+INBOX_MARGIN: Final = 30_000
+
+
+class ProcessSide(ChannelLayer):
+    """The half of the Redis layer that answers for this process; the other half asks Redis.
+
+    It is the owner of its :class:`~fastchannels.layers.redis.readers.InboxReader`, which calls the methods without an
+    underscore on the loop that reads the inbox.
+    """
+
+    heartbeat: float = HEARTBEAT
+    lease: float = LEASE
+    keys: Keys
+
+    def _start_process(self) -> None:
+        super()._start_process()
+        self._expiry_ms = round(self.expiry * 1000)
+        self._group_expiry_ms = round(self.group_expiry * 1000)
+        self._lease_ms = round(self.lease * 1000)
+        self._inbox_lifetime = self._expiry_ms + INBOX_MARGIN
+        self._reader: InboxReader | None = None
+        #: Who waits for a process-local channel, on any loop.
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._kept = Kept(self.expiry, self._on_expired)
+        #: Channels of this process that hold their capacity, as Redis was told.
+        self._full: set[str] = set()
+        #: Messages that this process sent to a channel of its own and that have not come back yet.
+        self._flying: dict[str, int] = {}
+        #: The counter of each group's entry for this process, as far as it was seen (see leave_process.lua).
+        self._seen: dict[str, int] = {}
+        #: Members that leave as soon as what was queued for them has been handed over (D-50), by token.
+        self._leaving: dict[tuple[str, str], bytes] = {}
+        self._tokens = itertools.count(1)
+        self._fences: dict[bytes, asyncio.Future[None]] = {}
+        self.inbox.on_full = self._tell_full
+        self.inbox.on_room = self._tell_room
+
+    def _on_expired(self) -> None:
+        self.drops.count("expired")
+
+    def _forget_local(self) -> None:
+        super()._forget_local()
+        self._kept.clear()
+        self._flying.clear()
+        self._seen.clear()
+        self._leaving.clear()
+
+    def _landed(self, channel: str) -> None:
+        flying = self._flying.get(channel, 0)
+        if flying > 1:
+            self._flying[channel] = flying - 1
+        elif flying:
+            del self._flying[channel]
+
+    # ------------------------------------------------------------------ the inbox as it is read
+
+    # HOT: benchmarks/bench_layers.py
+    def dispatch(self, entries: list[bytes], now: int) -> None:
+        """Hand entries of the inbox to their channels and groups; ``now`` is the store's clock in milliseconds."""
+        for entry in entries:
+            try:
+                stamp, kind, name, rest = wire.parse(entry)
+                if kind == wire.MESSAGE:
+                    self.inbox.admit(name, rest, (now - stamp) / 1000)
+                elif kind == wire.GROUP:
+                    self._dispatch_group(name, rest, (now - stamp) / 1000)
+                elif kind == wire.OWN:
+                    self._landed(name)
+                    self.inbox.admit(name, rest, (now - stamp) / 1000)
+                else:
+                    self._dispatch_note(kind, name, rest)
+            except Exception:
+                # One bad entry must not end the reading of all others.
+                logger.exception("an entry of the inbox of this process could not be handled")
+
+    def _dispatch_group(self, group: str, payload: bytes, age: float) -> None:
+        self._deliver_group(group, payload, age)
+        if group in self._seen and not self.groups.members(group):
+            self._group_emptied(group)
+
+    def _dispatch_note(self, kind: int, channel: str, rest: bytes) -> None:
+        group, _, value = rest.partition(b" ")
+        name = group.decode("ascii")
+        if kind == wire.ADD:
+            if not self.inbox.is_closed(channel):  # D-11
+                self._leaving.pop((name, channel), None)
+                self.groups.add(name, channel)
+            self._saw(name, int(value))
+        elif kind == wire.DISCARD:
+            # With a token it is our own, and void when the channel was added again meanwhile.
+            if not value or self._leaving.get((name, channel)) == value:
+                self._leaving.pop((name, channel), None)
+                self._discard(name, channel)
+        elif kind == wire.FORGET:
+            self._forget_local()
+        elif kind == wire.FENCE:
+            fence = self._fences.pop(rest, None)
+            if fence is not None and not fence.done():
+                fence.get_loop().call_soon_threadsafe(_settle, fence)
+
+    def reannounce(self, link: Link) -> None:
+        """The lease was new: Redis may know nothing of this process any more (D-05)."""
+        self.inbox_lost()
+        key = self.keys.full(self.client_id)
+        link.post("DEL", key)
+        if self._full:
+            link.post("SADD", key, *self._full)
+            link.post("PEXPIRE", key, self._lease_ms)
+        self.refresh(link)
+
+    def refresh(self, link: Link) -> None:
+        """Renew the memberships of this process (D-49)."""
+        for group in self.groups.groups():
+            joined = link.run(scripts.JOIN_PROCESS, *self._join_own(group))
+            joined.add_done_callback(functools.partial(self._on_refreshed, group))
+
+    def _on_refreshed(self, group: str, reply: asyncio.Future[bytes]) -> None:
+        if not reply.cancelled() and reply.exception() is None:
+            self._saw(group, int(reply.result()))
+
+    def inbox_lost(self) -> None:
+        """Entries of the inbox may be gone: nothing waits for their return any longer."""
+        self._flying.clear()
+        while self._leaving:
+            (group, channel), _ = self._leaving.popitem()
+            self._discard(group, channel)
+
+    def inbox_unavailable(self, error: LayerUnavailable) -> None:
+        """Redis stayed away for ``reconnect_timeout``: who waits for a process-local channel is told."""
+        for waiter in list(self._waiters):
+            try:
+                waiter.get_loop().call_soon_threadsafe(fail, waiter, LayerUnavailable(str(error)))
+            except RuntimeError:  # closed meanwhile
+                continue
+
+    def housekeep(self) -> None:
+        """With each heartbeat: forget what expired in this process."""
+        self._kept.purge()
+        self._housekeep()
+
+    def _tell_full(self, channel: str) -> None:
+        self._full.add(channel)
+        key = self.keys.full(self.client_id)
+        self._post("SADD", key, channel)
+        self._post("PEXPIRE", key, self._lease_ms)
+
+    def _tell_room(self, channel: str) -> None:
+        self._full.discard(channel)
+        self._post("SREM", self.keys.full(self.client_id), channel)
+
+    # ------------------------------------------------------------------ members of groups
+
+    def _join_own(self, group: str) -> tuple[Any, ...]:
+        keys = self.keys.group(group), self.keys.lease(self.client_id)
+        return keys, self.client_id, self._group_expiry_ms, self._lease_ms
+
+    def _discard(self, group: str, channel: str) -> None:
+        if self.groups.discard(group, channel):
+            self._group_emptied(group)
+
+    def _saw(self, group: str, counter: int) -> None:
+        self._seen[group] = max(counter, self._seen.get(group, 0))
+        if not self.groups.members(group):
+            # The last member left while its add was on the way.
+            self._group_emptied(group)
+
+    def _group_emptied(self, group: str) -> None:
+        counter = self._seen.pop(group, None)
+        if counter is not None:
+            script = scripts.LEAVE_PROCESS
+            self._post("EVALSHA", script.digest, 1, self.keys.group(group), self.client_id, counter)
+
+    def _post(self, *command: Argument) -> None:
+        """Run a command on the link of the inbox's loop, from any thread; one loop's link keeps these in order."""
+        reader = self._reader
+        if reader is None:
+            return
+        if reader.loop is asyncio._get_running_loop():
+            reader.link.post(*command)
+        else:
+            try:
+                reader.loop.call_soon_threadsafe(reader.link.post, *command)
+            except RuntimeError:  # closed: its lease ends, and the next reader announces what is true then
+                pass
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def fail(future: asyncio.Future[None], error: LayerUnavailable) -> None:
+    """End a wait with ``error``, unless it has ended."""
+    if not future.done():
+        future.set_exception(error)
