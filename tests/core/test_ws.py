@@ -7,7 +7,7 @@ import itertools
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastchannels._core import ws
@@ -16,6 +16,10 @@ from tests.core import reference
 
 KEY = b"\x37\xfa\x21\x3d"
 SIZES = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 124, 125, 126, 127, 128, 1000, 65535, 65536, 65537]
+# The ends of each length of UTF-8 and of the surrogates, which are also quicker to draw than all of Unicode.
+TEXTS = st.text("\0a~\x7f\x80é\u07ff\u0800€\ud7ff\ue000\uffff\U00010000😀\U0010ffff", max_size=60)
+# No limit of time for an example: the machine may be busy.
+unhurried = settings(deadline=None)
 LENGTHS = st.sampled_from(SIZES[:-3]) | st.integers(0, 200)
 
 
@@ -48,7 +52,7 @@ def split(data, cuts):
 def frames(draw):
     """A frame that is mostly allowed, with a payload that is mostly text."""
     opcode = draw(st.sampled_from([1, 1, 1, 2, 0, 0, 8, 9, 10, 3, 11]))
-    payload = draw(st.text(max_size=40).map(str.encode) | st.binary(max_size=40) | LENGTHS.map(lambda n: b"a" * n))
+    payload = draw(TEXTS.map(str.encode) | st.binary(max_size=40) | LENGTHS.map(lambda n: b"a" * n))
     if opcode == 8 and draw(st.booleans()):
         payload = draw(st.sampled_from([1000, 1001, 1005, 3000, 5000])).to_bytes(2, "big") + payload[:20]
     fin = draw(st.sampled_from([True, True, False]))
@@ -61,7 +65,7 @@ def frames(draw):
 def messages(draw):
     """A message that is allowed, in fragments with control frames between them."""
     text = draw(st.booleans())
-    payload = draw(st.text(max_size=60)).encode() if text else draw(st.binary(max_size=60))
+    payload = draw(TEXTS).encode() if text else draw(st.binary(max_size=60))
     parts = split(payload, draw(st.lists(st.integers(0, 300), max_size=4)))
     stream = b""
     for i, part in enumerate(parts):
@@ -75,6 +79,7 @@ cuts = st.lists(st.integers(0, 10_000), max_size=8)
 
 
 class TestAgainstReference:
+    @unhurried
     @given(st.lists(messages(), max_size=4), cuts)
     def test_allowed_streams(self, streams, cuts):
         data = b"".join(streams)
@@ -84,6 +89,7 @@ class TestAgainstReference:
         assert outcome(split(data, cuts)) == expected
         assert outcome([data[i : i + 1] for i in range(len(data))]) == expected
 
+    @unhurried
     @given(st.lists(frames(), max_size=6), cuts, st.sampled_from([0, 30, 200]), st.sampled_from([0, 30, 200]))
     def test_any_frames(self, frames, cuts, max_message, max_frame):
         data = b"".join(frames)
@@ -91,6 +97,7 @@ class TestAgainstReference:
         assert outcome([data], max_message, max_frame) == expected
         assert outcome(split(data, cuts), max_message, max_frame) == expected
 
+    @unhurried
     @given(
         st.lists(messages(), min_size=1, max_size=3), cuts, st.lists(st.tuples(cuts, st.integers(1, 255)), max_size=3)
     )
@@ -104,13 +111,15 @@ class TestAgainstReference:
         assert outcome([data], 300) == expected
         assert outcome(split(data, cuts), 300) == expected
 
+    @unhurried
     @given(st.binary(max_size=60), cuts, st.booleans())
     def test_any_bytes(self, data, cuts, server):
         expected = reference.parse(data, 0, 0, server)
         assert outcome([data], server=server) == expected
         assert outcome(split(data, cuts), server=server) == expected
 
-    @given(st.text(max_size=30).map(str.encode) | st.binary(max_size=30), st.binary(max_size=3))
+    @unhurried
+    @given(TEXTS.map(str.encode) | st.binary(max_size=30), st.binary(max_size=3))
     def test_text_fails_at_the_first_bad_byte(self, text, tail):
         data = reference.frame(1, text + tail + b"x" * 100, key=bytes(4))
         for end in range(6, 6 + len(text + tail) + 1):
@@ -261,6 +270,7 @@ class TestMemory:
 
 
 class TestFrame:
+    @unhurried
     @given(
         st.sampled_from([0, 1, 2]),
         st.binary(max_size=300),
@@ -278,7 +288,8 @@ class TestFrame:
         assert ws.frame(1, "a" * size) == reference.frame(1, b"a" * size)
         assert ws.frame(2, b"b" * size, key=KEY) == reference.frame(2, b"b" * size, key=KEY)
 
-    @given(st.text())
+    @unhurried
+    @given(TEXTS)
     def test_text(self, text):
         assert ws.frame(1, text) == reference.frame(1, text.encode())
 
@@ -311,7 +322,8 @@ class TestFrame:
         with pytest.raises(TypeError):
             ws.frame(1, 7)
 
-    @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.text(max_size=20)), max_size=5))
+    @unhurried
+    @given(st.lists(st.tuples(st.sampled_from([1, 2]), TEXTS), max_size=5))
     def test_parsed_back_as_a_client_reads_it(self, sent):
         stream = b"".join(ws.frame(opcode, text) for opcode, text in sent)
         expected = [(opcode, text if opcode == 1 else text.encode()) for opcode, text in sent]

@@ -6,7 +6,7 @@ import base64
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.frames import Opcode
@@ -342,6 +342,7 @@ class TestFaults:
         connection.receive_data(masked(1, "1234567890", fin=False) + masked(0, b"x") + masked(1, "12345678901")[:2])
         assert connection.events_received() == [(TEXT, "1234567890x"), (CLOSE, (1009, "frame too big"))]
 
+    @settings(deadline=None)
     @given(st.lists(st.binary(max_size=20), max_size=8))
     def test_no_bytes_make_it_raise(self, pieces):
         connection = WebSocketConnection(max_message_size=1000)
