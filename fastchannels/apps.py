@@ -1,0 +1,48 @@
+"""The Django app."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, register
+
+
+class FastChannelsConfig(AppConfig):
+    """Brings the commands, and looks at the settings when Django starts."""
+
+    name = "fastchannels"
+    label = "fastchannels"
+    verbose_name = "fastchannels"
+
+    def ready(self) -> None:
+        """Raise ``ImproperlyConfigured`` for settings that this version cannot follow."""
+        from fastchannels.asgi import channel_layers
+        from fastchannels.sessions import check_settings
+
+        channel_layers.check_settings()
+        check_settings()
+        register(check_order)
+
+
+def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """The first app that has a command wins it: ours must stand before the others that have ``runserver``."""
+    from django.apps import apps
+
+    from fastchannels.asgi import channel_layers
+
+    names = [config.name for config in apps.get_app_configs()]
+    rivals = ["django.contrib.staticfiles"]
+    if any(channel_layers.routing(alias) is not None for alias in channel_layers.configs):
+        # Their commands know nothing of channel routing; without routing they are a choice.
+        rivals += ["daphne", "channels"]
+    late = [name for name in names[: names.index("fastchannels")] if name in rivals]
+    if not late:
+        return []
+    return [
+        Error(
+            f"fastchannels stands after {', '.join(late)} in INSTALLED_APPS, so its commands are not used.",
+            hint="Put 'fastchannels' first.",
+            id="fastchannels.E001",
+        )
+    ]

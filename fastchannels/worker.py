@@ -1,0 +1,506 @@
+"""Workers: they take messages from the layer and run the consumers that the routing names.
+
+Each thread takes its own message by a blocking ``receive_many``. A plain consumer runs in that thread; an ``async def``
+consumer runs to its end on an event loop that belongs to the thread. Nothing that a consumer does ends the loop (D-14).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import inspect
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from fastchannels import envelope
+from fastchannels.asgi import DEFAULT_BACKEND, ChannelLayerWrapper
+from fastchannels.channel import Frame, pending_message_store
+from fastchannels.exceptions import ChannelFull, ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
+from fastchannels.handler import AsgiHandler, server_error
+from fastchannels.layers.memory import InMemoryChannelLayer
+from fastchannels.message import Message
+from fastchannels.sessions import check_settings
+from fastchannels.signals import consumer_finished, consumer_started, worker_process_ready, worker_ready
+
+__all__ = ["Worker", "WorkerGroup", "run_workers"]
+
+logger = logging.getLogger("fastchannels.worker")
+
+#: Seconds that an idle thread waits for a message before it looks whether it shall end.
+RECEIVE_TIMEOUT = 0.5
+#: Tries, and seconds between them, to put a message back on a full channel.
+REQUEUE_TRIES = 10
+REQUEUE_PAUSE = 0.05
+#: Seconds between two tries when the layer cannot be read, doubled at each up to the bound.
+BACK_OFF = 0.1
+BACK_OFF_MAX = 5.0
+
+
+class _Running:
+    """One event of a socket whose consumer runs."""
+
+    __slots__ = ("event", "layer", "noted", "reply_channel")
+
+    def __init__(self, layer: ChannelLayerWrapper, reply_channel: str, event: int) -> None:
+        self.layer = layer
+        self.reply_channel = reply_channel
+        self.event = event
+        self.noted = time.monotonic()
+
+
+class BusyNotes:
+    """Tells the protocol server, from one thread of its own, which events are still being worked on.
+
+    So a consumer that sleeps, or waits in C code that let the interpreter lock go, is not taken for a dead worker.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[int, _Running] = {}
+        self._users = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """The thread runs while somebody is inside."""
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._stop = threading.Event()
+                threading.Thread(target=self._watch, args=(self._stop,), name="fastchannels-busy", daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._stop.set()
+
+    def begin(self, running: _Running) -> None:
+        """A consumer starts."""
+        self._running[id(running)] = running
+
+    def end(self, running: _Running) -> None:
+        """It ended, and its acknowledgement has been sent."""
+        self._running.pop(id(running), None)
+
+    def _watch(self, stop: threading.Event) -> None:
+        while not stop.wait(envelope.BUSY_INTERVAL / 4):
+            now = time.monotonic()
+            for key, running in list(self._running.items()):
+                if now - running.noted >= envelope.BUSY_INTERVAL and key in self._running:
+                    running.noted = now
+                    self._note(running)
+
+    def _note(self, running: _Running) -> None:
+        try:
+            running.layer.send(running.reply_channel, {envelope.BUSY: running.event})
+        except ChannelFull:
+            # The server will hear of it at the next note; the messages that fill the channel are a sign of life too.
+            pass
+        except Exception as error:
+            logger.warning("cannot tell %s that its event is being worked on: %s", running.reply_channel, error)
+
+
+busy_notes = BusyNotes()
+
+
+class Worker:
+    """Takes messages one after another, in the thread that calls :meth:`run`.
+
+    ``callback(channel, message)`` is called before each consumer. ``message_retries`` bounds ``ConsumeLater``.
+    ``only_channels`` and ``exclude_channels`` are lists of globs. With ``signal_handlers`` (in the main thread) SIGTERM
+    and SIGINT let the running consumer finish; a second one ends the process at once.
+    """
+
+    def __init__(
+        self,
+        channel_layer: ChannelLayerWrapper,
+        callback: Callable[[str, Message], Any] | None = None,
+        message_retries: int = 10,
+        signal_handlers: bool = True,
+        only_channels: Iterable[str] | None = None,
+        exclude_channels: Iterable[str] | None = None,
+    ) -> None:
+        check_settings()
+        self.channel_layer = channel_layer
+        self.callback = callback
+        self.message_retries = message_retries
+        self.signal_handlers = signal_handlers
+        self.only_channels = list(only_channels or ())
+        self.exclude_channels = list(exclude_channels or ())
+        #: Set it to end the loop after the running consumer.
+        self.termed = False
+        #: Whether a consumer runs.
+        self.in_job = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # ------------------------------------------------------------------ the loop
+
+    def ready(self) -> None:
+        """Send ``worker_ready``."""
+        worker_ready.send(sender=self)
+
+    def apply_channel_filters(self, channels: Iterable[str]) -> list[str]:
+        """The names that pass ``only_channels`` and then ``exclude_channels``, sorted."""
+        names = set(channels)
+        if self.only_channels:
+            names = {name for name in names if _matches(name, self.only_channels)}
+        return sorted(name for name in names if not _matches(name, self.exclude_channels))
+
+    def run(self) -> None:
+        """Take and handle messages until ``termed``. Only ``SystemExit`` and ``KeyboardInterrupt`` leave it early."""
+        channels = self.apply_channel_filters(self.channel_layer.router.channels)
+        with _signals(self._terminate) if self.signal_handlers else nullcontext(), busy_notes.watching():
+            logger.info("listening on %s", ", ".join(channels))
+            try:
+                self._run(channels)
+            finally:
+                self._close()
+
+    def _run(self, channels: list[str]) -> None:
+        back_off = 0.0
+        while not self.termed:
+            try:
+                channel, content = self.channel_layer.receive_many(channels, block=True, timeout=RECEIVE_TIMEOUT)
+            except Exception as error:
+                back_off = min(back_off * 2 or BACK_OFF, BACK_OFF_MAX)
+                logger.error(
+                    "cannot receive from the channel layer %s: %s: %s; next try in %.1f s",
+                    self.channel_layer.alias,
+                    type(error).__name__,
+                    error,
+                    back_off,
+                )
+                self._wait(back_off)
+                continue
+            if back_off:
+                back_off = 0.0
+                logger.info("the channel layer %s can be read again", self.channel_layer.alias)
+            if channel is None or content is None:
+                continue
+            self.in_job = True
+            try:
+                self.handle(channel, content)
+            finally:
+                self.in_job = False
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.termed and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def _terminate(self) -> None:
+        if self.termed:
+            os._exit(1)
+        self.termed = True
+
+    def _close(self) -> None:
+        self._close_loop()
+        self.channel_layer.close()
+
+    # ------------------------------------------------------------------ one message
+
+    # HOT: worker.handle
+    def handle(self, channel: str, content: dict[str, Any]) -> None:
+        """Run the consumer of one message, send what it left, and acknowledge the socket's event."""
+        message = Message(content, channel, self.channel_layer)
+        reply = message.reply_channel
+        running = None
+        if message.event is not None and reply is not None:
+            running = _Running(self.channel_layer, reply.name, message.event)
+            busy_notes.begin(running)
+        try:
+            match = self._match(message)
+            if match is None:
+                self._acknowledge(message)
+            else:
+                self._consume(message, *match)
+        finally:
+            if running is not None:
+                busy_notes.end(running)
+
+    def _match(self, message: Message) -> tuple[Callable[..., Any], dict[str, Any]] | None:
+        try:
+            match = self.channel_layer.router.match(message)
+            if match is None:
+                logger.error("no route for a message%s: it is dropped", _where(message))
+            elif self.callback is not None:
+                self.callback(message.channel.name, message)
+            return match
+        except Exception:
+            logger.exception("routing a message failed%s: it is dropped", _where(message))
+            return None
+
+    def _acknowledge(self, message: Message) -> None:
+        """Let the socket of ``message`` go on, without a consumer."""
+        pending_message_store.prepare()
+        self._fill_frame(message)
+        pending_message_store.send_and_flush()
+
+    def _fill_frame(self, message: Message) -> Frame:
+        frame = pending_message_store.frame
+        assert frame is not None, "consumer_started is connected to pending_message_store.prepare"
+        frame.layer = self.channel_layer
+        frame.reply_channel = None if message.reply_channel is None else message.reply_channel.name
+        frame.event = message.event
+        return frame
+
+    def _consume(self, message: Message, consumer: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        sender = type(self)
+        retries = message.get("__retries__", 0)
+        message.__doomed__ = retries >= self.message_retries
+        consumer_started.send_robust(sender=sender, environ={})
+        frame = self._fill_frame(message)
+        try:
+            result = consumer(message, **kwargs)
+            if inspect.isawaitable(result):
+                self._run_async(result)
+        except ConsumeLater:
+            if not getattr(settings, "FASTCHANNELS_STRICT_1X", False):
+                # Or each run would send them once more (D-65).
+                frame.held.clear()
+            if self._put_back(message, retries):
+                frame.event = None
+        except DenyConnection:
+            if message.channel.name == "websocket.connect" and message.reply_channel is not None:
+                message.reply_channel.send({"close": True})
+            else:
+                self._failed(message, consumer, frame)
+        except ChannelSocketException as error:
+            try:
+                error.run(message)
+            except Exception:
+                self._failed(message, consumer, frame)
+        except ResponseLater:
+            pass
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            self._failed(message, consumer, frame)
+        finally:
+            if message.session_changed or retries:
+                # After a retry the server does not have what an earlier run saved.
+                frame.session = message.session_payload
+            consumer_finished.send_robust(sender=sender)
+
+    def _put_back(self, message: Message, retries: int) -> bool:
+        """Send ``message`` to its channel once more; False when its retries are spent or there is no room."""
+        where = _where(message)
+        if retries >= self.message_retries:
+            logger.warning("ConsumeLater was raised %d times%s: the message is dropped", retries + 1, where)
+            return False
+        content = {**message.content, "__retries__": retries + 1}
+        if message.event is not None:
+            # The event keeps its place: it is not acknowledged before the last run.
+            content[envelope.EVENT] = message.event
+            if message.session_payload is not None:
+                content[envelope.SESSION] = message.session_payload
+        for _ in range(REQUEUE_TRIES):
+            try:
+                self.channel_layer.send(message.channel.name, content)
+                return True
+            except ChannelFull:
+                time.sleep(REQUEUE_PAUSE)
+            except Exception:
+                logger.exception("ConsumeLater: cannot put the message back%s: it is dropped", where)
+                return False
+        logger.error("ConsumeLater: the channel stayed full%s: the message is dropped", where)
+        return False
+
+    def _failed(self, message: Message, consumer: Callable[..., Any], frame: Frame) -> None:
+        """Log the exception that is being handled; a request that nobody answered gets a 500 (D-52)."""
+        name = getattr(consumer, "__qualname__", type(consumer).__qualname__)
+        logger.exception("consumer %s.%s failed%s", getattr(consumer, "__module__", "?"), name, _where(message))
+        if message.channel.name == "http.request" and message.reply_channel is not None and not frame.answered:
+            for reply in AsgiHandler.encode_response(server_error()):
+                message.reply_channel.send(reply)
+
+    def _run_async(self, awaitable: Awaitable[Any]) -> None:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+
+        async def run() -> None:
+            await awaitable
+
+        self._loop.run_until_complete(run())
+
+    def _close_loop(self) -> None:
+        """End what async consumers left running on this thread's loop, then the loop."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+class WorkerGroup(Worker):
+    """``n_threads`` workers in threads of their own (default: one a processor); :meth:`run` looks after them.
+
+    ``shutdown_timeout`` is the seconds that running consumers get to finish (D-51).
+    """
+
+    def __init__(self, *args: Any, n_threads: int | None = None, shutdown_timeout: float = 30.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        kwargs["signal_handlers"] = False
+        self.workers = [Worker(*args, **kwargs) for _ in range(n_threads or os.cpu_count() or 1)]
+        self.shutdown_timeout = shutdown_timeout
+        self._threads: list[threading.Thread] = []
+        # A SimpleQueue may be written to in a signal handler and in a dying thread.
+        self._ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def ready(self) -> None:
+        """Send ``worker_ready`` for each worker."""
+        for worker in self.workers:
+            worker.ready()
+
+    def run(self) -> None:
+        """Run the workers until a signal comes, :meth:`stop` is called or a consumer raises ``SystemExit``.
+
+        Raises that ``SystemExit``, and ``SystemExit(1)`` when a consumer did not finish in time.
+        """
+        with _signals(self._terminate) if self.signal_handlers else nullcontext():
+            self._threads = [
+                threading.Thread(target=self._work, args=(worker,), name=f"fastchannels-worker-{number}", daemon=True)
+                for number, worker in enumerate(self.workers, 1)
+            ]
+            for thread in self._threads:
+                thread.start()
+            reason = self._ended.get()
+            finished = self.join()
+        if reason is not None:
+            raise reason
+        if not finished:
+            raise SystemExit(1)
+
+    def stop(self) -> None:
+        """Let :meth:`run` end when the running consumers have ended. For any thread, and for signal handlers."""
+        self.termed = True
+        for worker in self.workers:
+            worker.termed = True
+        self._ended.put(None)
+
+    def join(self) -> bool:
+        """Wait for the running consumers, ``shutdown_timeout`` at most; whether all have ended."""
+        self.stop()
+        deadline = time.monotonic() + self.shutdown_timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        left = [thread.name for thread in self._threads if thread.is_alive()]
+        if left:
+            logger.error("%s did not finish within %s s", ", ".join(left), self.shutdown_timeout)
+        return not left
+
+    def _terminate(self) -> None:
+        if self.termed:
+            os._exit(1)
+        self.stop()
+
+    def _work(self, worker: Worker) -> None:
+        try:
+            worker.run()
+        except BaseException as error:
+            if not isinstance(error, (SystemExit, KeyboardInterrupt)):
+                logger.critical("a worker thread died", exc_info=True)
+            self._ended.put(error if isinstance(error, SystemExit) else SystemExit(1))
+        else:
+            self._ended.put(None)
+
+
+def run_workers(
+    channel_layer: ChannelLayerWrapper,
+    *,
+    threads: int = 1,
+    only_channels: Iterable[str] | None = None,
+    exclude_channels: Iterable[str] | None = None,
+    callback: Callable[[str, Message], Any] | None = None,
+    http_consumer: Callable[..., Any] | None = None,
+    shutdown_timeout: float = 30.0,
+) -> None:
+    """Run workers in this process, in the main thread, until SIGTERM or SIGINT: what ``runworker`` does.
+
+    Raises ``ImproperlyConfigured`` for a layer that only lives in this process, for missing routing, and when the
+    filters leave no channel; ``SystemExit`` as :meth:`WorkerGroup.run` does.
+    """
+    group = prepare_workers(
+        channel_layer,
+        http_consumer=http_consumer,
+        n_threads=threads,
+        only_channels=only_channels,
+        exclude_channels=exclude_channels,
+        callback=callback,
+        shutdown_timeout=shutdown_timeout,
+    )
+    worker_process_ready.send(sender=group)
+    group.ready()
+    group.run()
+
+
+def prepare_workers(
+    channel_layer: ChannelLayerWrapper,
+    *,
+    http_consumer: Callable[..., Any] | None = None,
+    in_process: bool = False,
+    **options: Any,
+) -> WorkerGroup:
+    """A group with the default routes added. ``in_process``: the protocol server runs in this process too."""
+    if isinstance(channel_layer.layer, InMemoryChannelLayer) and not in_process:
+        raise ImproperlyConfigured(
+            f"the channel layer {channel_layer.alias!r} lives in one process only, so a worker would hear of nothing: "
+            f"set BACKEND to {DEFAULT_BACKEND!r} for one machine, or to a Redis layer"
+        )
+    channel_layer.router.check_default(http_consumer)
+    group = WorkerGroup(channel_layer, **options)
+    if not group.apply_channel_filters(channel_layer.router.channels):
+        raise ImproperlyConfigured(
+            "only_channels and exclude_channels leave no channel of the routing, which has "
+            + ", ".join(sorted(channel_layer.router.channels))
+        )
+    return group
+
+
+def _matches(name: str, globs: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def _where(message: Message) -> str:
+    """For the log: channel, and what tells one socket or request from another."""
+    parts = []
+    if (path := message.get("path")) is not None:
+        parts.append(f"path {path}")
+    if client := message.get("client"):
+        parts.append(f"client {client[0]}:{client[1]}")
+    if message.reply_channel is not None:
+        parts.append(f"reply channel {message.reply_channel}")
+    return f" on {message.channel}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+@contextmanager
+def _signals(terminate: Callable[[], None]) -> Iterator[None]:
+    """Call ``terminate`` at SIGTERM and SIGINT. In other threads than the main one: nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *args: terminate()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

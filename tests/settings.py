@@ -1,0 +1,13 @@
+"""Django settings of the tests; tests/conftest.py configures Django with them."""
+
+ALLOWED_HOSTS = ["*"]
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CHANNEL_LAYERS = {"default": {"BACKEND": "fastchannels.layers.memory.InMemoryChannelLayer"}}
+FASTCHANNELS_ROUTING = {"default": []}
+INSTALLED_APPS = ["fastchannels", "django.contrib.sessions", "django.contrib.staticfiles"]
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+ROOT_URLCONF = "tests.urls"
+SECRET_KEY = "only for the tests"
+SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+STATIC_URL = "/static/"
+USE_TZ = True
