@@ -98,7 +98,7 @@ class Demo:
     def start(self) -> None:
         shutil.rmtree(self.var, ignore_errors=True)
         self.var.mkdir(parents=True)
-        server = ["--bind", self.host, "--port", str(self.port), "-v", "0"]
+        server = ["--bind", self.host, "--port", str(self.port), "-v", "0", "--graceful-timeout", "5"]
         self.server = Child("server", server, self.env, self.events)
         for _ in range(WORKERS):
             self.start_worker()
@@ -202,6 +202,7 @@ def main() -> int:
     demo = Demo(options.host, options.port)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: demo.events.put(signal.Signals(number)))
+    say("Starting a protocol server and two workers")
     try:
         demo.start()
         status = demo.run()

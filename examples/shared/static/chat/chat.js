@@ -380,7 +380,10 @@ function becomeKnown(newName, newRoom) {
   localStorage.setItem("chat.room", newRoom);
   if (newRoom !== room) {
     location.assign(`?${new URLSearchParams({room: newRoom})}`);
-  } else if (link.state) {
+    return;
+  }
+  history.replaceState(null, "", `?${new URLSearchParams({room})}`);
+  if (link.state) {
     if (link.welcomed) link.hello();
   } else {
     start();
