@@ -34,7 +34,7 @@ cdef int refuse(object name, int kind) except -1:
     )
 
 
-# HOT: benchmarks/bench_layer.py. The bytes of a compact ASCII str lie behind its header: nothing is encoded or copied.
+# HOT: benchmarks/bench_inbox.py. The bytes of a compact ASCII str lie behind its header: nothing is encoded or copied.
 cdef inline int check(object name, int kind) except -1:
     if (
         PyUnicode_Check(name) and PyUnicode_IS_COMPACT_ASCII(name)

@@ -97,7 +97,7 @@ cdef class FrameParser:
             raise WebSocketError(self.error.code, self.error.reason)
         return events
 
-    # HOT: bench_ws. A frame that is a whole message costs its payload, a tuple and a slot of the list.
+    # HOT: benchmarks/bench_ws.py. A frame that is a whole message costs its payload, a tuple and a slot of the list.
     cdef int parse(self, const uint8_t *data, Py_ssize_t size, list events) except -1:
         cdef const uint8_t *end = data + size
         cdef size_t used
@@ -254,7 +254,7 @@ cdef bytes build_frame(int opcode, const char *data, Py_ssize_t length, bint fin
     return whole
 
 
-# HOT: bench_ws.
+# HOT: benchmarks/bench_ws.py
 def frame(int opcode, payload=b"", bint fin=True, bytes key=None):
     """Return a whole frame. A ``str`` is sent as UTF-8; with ``key`` (4 bytes) the frame is masked, as a client's is.
 

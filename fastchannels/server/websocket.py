@@ -190,7 +190,7 @@ class WebSocketConnection:
 
     # What comes in.
 
-    def receive_data(self, data: bytes | bytearray | memoryview) -> None:  # HOT: bench_ws_echo
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None:  # HOT: benchmarks/bench_ws.py
         """Take bytes of the transport, whatever the peer may send; nothing refers to ``data`` afterwards."""
         if self._state == _FINISHED:
             return
