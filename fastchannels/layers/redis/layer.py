@@ -136,12 +136,13 @@ class RedisChannelLayer(ProcessSide):
             break
 
     def _listen(self) -> None:
+        # Every loop that reads has a session, so that one of them can take over when the loop of the reader ends.
+        session = self._session()
         reader = self._reader
         if reader is not None and not reader.loop.is_closed():
             return
-        session = self._session()
         with self._lock:
-            if self._reader is not None and not self._reader.loop.is_closed():
+            if self._reader is not reader:
                 return
             self._reader = session.inbox = InboxReader(
                 session.loop, session.link, self._outage, self.keys, self, self.heartbeat, self.lease
@@ -321,7 +322,11 @@ class RedisChannelLayer(ProcessSide):
         if self.inbox.is_closed(channel):
             return  # D-11
         self._listen()
-        self._leaving.pop((group, channel), None)
+        if (group, channel) in self._moves:
+            # Behind the discard that is still on its way.
+            with self._moving(group, channel, True) as token:
+                await link.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel, token))
+            return
         self.groups.add(group, channel)
         if group in self._seen:
             return
@@ -346,9 +351,9 @@ class RedisChannelLayer(ProcessSide):
     def _join_channel(self, channel: str) -> tuple[Argument, ...]:
         return channel, self._group_expiry_ms, self.get_capacity(channel)
 
-    def _join_other(self, owner: str, group: str, channel: str) -> tuple[Any, ...]:
+    def _join_other(self, owner: str, group: str, channel: str, token: bytes = b"") -> tuple[Any, ...]:
         keys = self.keys.group(group), self.keys.lease(owner), self.keys.inbox(owner)
-        body = wire.body(wire.ADD, channel, group.encode("ascii"))
+        body = wire.body(wire.ADD, channel, group.encode("ascii") + b" " + token)
         return keys, owner, self._group_expiry_ms, self._lease_ms, self._inbox_lifetime, body
 
     async def _leave(self, group: str, channel: str) -> None:
@@ -356,27 +361,21 @@ class RedisChannelLayer(ProcessSide):
         if "!" not in channel:
             await link.call("HDEL", self.keys.group(group), "=" + channel)
             return
-        owner, token = process_of(channel), b""
-        if owner == self.client_id:
-            if channel not in self.groups.members(group):
-                return
-            if self._reader is None:
-                self._discard(group, channel)
-                return
+        owner = process_of(channel)
+        if owner != self.client_id:
+            await self._push_discard(link, owner, group, channel)
+        elif self._reader is None:
+            self._discard(group, channel)
+        elif channel in self.groups.members(group) or (group, channel) in self._moves:
             # Through the inbox, behind what was queued before (D-50).
-            token = b"%d" % next(self._tokens)
-            self._leaving[group, channel] = token
-        note = wire.note(wire.DISCARD, channel, group.encode("ascii") + b" " + token)
-        pushed = link.call("RPUSH", self.keys.inbox(owner), note)
-        link.post("PEXPIRE", self.keys.inbox(owner), self._inbox_lifetime)
-        try:
-            await pushed
-        except LayerUnavailable:
-            if self._leaving.get((group, channel)) == token:
-                del self._leaving[group, channel]
-                self._discard(group, channel)
-                return
-            raise
+            with self._moving(group, channel, False) as token:
+                await self._push_discard(link, owner, group, channel, token)
+
+    async def _push_discard(self, link: Link, owner: str, group: str, channel: str, token: bytes = b"") -> None:
+        key = self.keys.inbox(owner)
+        pushed = link.call("RPUSH", key, wire.note(wire.DISCARD, channel, group.encode("ascii") + b" " + token))
+        link.post("PEXPIRE", key, self._inbox_lifetime)
+        await pushed
 
     def _leave_sync(self, group: str, channel: str) -> None:
         client = self._client()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import logging
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastchannels.exceptions import LayerUnavailable
@@ -51,8 +53,9 @@ class ProcessSide(ChannelLayer):
         self._flying: dict[str, int] = {}
         #: The counter of each group's entry for this process, as far as it was seen (see leave_process.lua).
         self._seen: dict[str, int] = {}
-        #: Members that leave as soon as what was queued for them has been handed over (D-50), by token.
-        self._leaving: dict[tuple[str, str], bytes] = {}
+        #: Joins (True) and discards of own channels that travel through the inbox, behind what was queued before them
+        #: (D-50), by the token of their note; in order.
+        self._moves: dict[tuple[str, str], dict[bytes, bool]] = {}
         self._tokens = itertools.count(1)
         self._fences: dict[bytes, asyncio.Future[None]] = {}
         self.inbox.on_full = self._tell_full
@@ -66,7 +69,7 @@ class ProcessSide(ChannelLayer):
         self._kept.clear()
         self._flying.clear()
         self._seen.clear()
-        self._leaving.clear()
+        self._moves.clear()
 
     def _landed(self, channel: str) -> None:
         flying = self._flying.get(channel, 0)
@@ -102,18 +105,16 @@ class ProcessSide(ChannelLayer):
             self._group_emptied(group)
 
     def _dispatch_note(self, kind: int, channel: str, rest: bytes) -> None:
-        group, _, value = rest.partition(b" ")
-        name = group.decode("ascii")
         if kind == wire.ADD:
-            if not self.inbox.is_closed(channel):  # D-11
-                self._leaving.pop((name, channel), None)
-                self.groups.add(name, channel)
-            self._saw(name, int(value))
+            group, token, counter = rest.decode("ascii").split(" ")
+            # D-11; and a token that is not known any more is of a move that was made when the inbox was lost.
+            if self._arrived(group, channel, token) and not self.inbox.is_closed(channel):
+                self.groups.add(group, channel)
+            self._saw(group, int(counter))
         elif kind == wire.DISCARD:
-            # With a token it is our own, and void when the channel was added again meanwhile.
-            if not value or self._leaving.get((name, channel)) == value:
-                self._leaving.pop((name, channel), None)
-                self._discard(name, channel)
+            group, token = rest.decode("ascii").split(" ")
+            if self._arrived(group, channel, token):
+                self._discard(group, channel)
         elif kind == wire.FORGET:
             self._forget_local()
         elif kind == wire.FENCE:
@@ -144,9 +145,12 @@ class ProcessSide(ChannelLayer):
     def inbox_lost(self) -> None:
         """Entries of the inbox may be gone: nothing waits for their return any longer."""
         self._flying.clear()
-        while self._leaving:
-            (group, channel), _ = self._leaving.popitem()
-            self._discard(group, channel)
+        moves, self._moves = self._moves, {}
+        for (group, channel), pending in moves.items():
+            if [*pending.values()][-1]:
+                self.groups.add(group, channel)
+            else:
+                self._discard(group, channel)
 
     def inbox_unavailable(self, error: LayerUnavailable) -> None:
         """Redis stayed away for ``reconnect_timeout``: who waits for a process-local channel is told."""
@@ -176,6 +180,33 @@ class ProcessSide(ChannelLayer):
     def _join_own(self, group: str) -> tuple[Any, ...]:
         keys = self.keys.group(group), self.keys.lease(self.client_id)
         return keys, self.client_id, self._group_expiry_ms, self._lease_ms
+
+    @contextlib.contextmanager
+    def _moving(self, group: str, channel: str, joining: bool) -> Iterator[bytes]:
+        """A token for the note of a move; the move is void when the note is not known to be on its way."""
+        token = b"%d" % next(self._tokens)
+        self._moves.setdefault((group, channel), {})[token] = joining
+        try:
+            yield token
+        except LayerUnavailable:
+            if self._arrived(group, channel, token.decode()) and not joining:
+                self._discard(group, channel)
+            raise
+
+    def _arrived(self, group: str, channel: str, token: str) -> bool:
+        """Forget the move of ``token`` and those before it. False: it is not to be made any more."""
+        if not token:
+            return True
+        pending = self._moves.get((group, channel), {})
+        if token.encode() not in pending:
+            return False
+        for earlier in list(pending):
+            del pending[earlier]
+            if earlier == token.encode():
+                break
+        if not pending:
+            del self._moves[group, channel]
+        return True
 
     def _discard(self, group: str, channel: str) -> None:
         if self.groups.discard(group, channel):

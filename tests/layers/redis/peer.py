@@ -60,7 +60,9 @@ def peer(url: str, prefix: str, role: str, *arguments: str) -> Iterator[subproce
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 if __name__ == "__main__":

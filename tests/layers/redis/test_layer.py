@@ -1,7 +1,417 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import selectors
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError
+from fastchannels.layers.redis import RedisChannelLayer
+
 from ..contract import ContractTests
+from ..redis_server import RedisServer
+from ..waits import DEADLINE, HELLO, in_child, in_thread, soon, until
+from .peer import peer
 
 
 class TestContract(ContractTests):
     pass
+
+
+class TestContractBeforeRedis7(ContractTests):
+    """The same with the commands that Redis 6.2 has."""
+
+    @pytest.fixture(autouse=True)
+    def old(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from fastchannels.layers.redis.blocking import BlockingClient
+        from fastchannels.layers.redis.popline import PopLine
+
+        for kind in (PopLine, BlockingClient):
+            monkeypatch.setattr(kind, "_multi", property(lambda self: False, lambda self, value: None), raising=False)
+
+
+def test_options() -> None:
+    assert {"hosts", "prefix", "inbox_capacity", "reconnect_timeout", "capacity", "expiry"} <= set(
+        RedisChannelLayer.option_names()
+    )
+    for options in (
+        *({"inbox_capacity": 0}, {"inbox_capacity": True}, {"reconnect_timeout": 0}, {"reconnect_timeout": "1"}),
+        *({"prefix": "a|b"}, {"hosts": "redis://h"}, {"inbox_capcity": 1}),
+    ):
+        with pytest.raises(InvalidChannelLayerError, match=next(iter(options))):
+            RedisChannelLayer(**options)  # type: ignore[arg-type]
+    layer = RedisChannelLayer(hosts=["redis://me:hunter2@h:7"])
+    assert str(layer) == "RedisChannelLayer(hosts=['redis://me:***@h:7'])"
+
+
+async def test_four_processes_share_a_channel(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer(capacity=100)
+    total = 2000
+    selector = selectors.DefaultSelector()
+    got: list[int] = []
+    with (
+        peer(server.url, layer.prefix, "reader", "jobs") as a,
+        peer(server.url, layer.prefix, "reader", "jobs") as b,
+        peer(server.url, layer.prefix, "reader", "jobs") as c,
+        peer(server.url, layer.prefix, "reader", "jobs") as d,
+    ):
+        shares = {}
+        for process in (a, b, c, d):
+            assert process.stdout is not None
+            os.set_blocking(process.stdout.fileno(), False)
+            selector.register(process.stdout.fileno(), selectors.EVENT_READ)
+            shares[process.stdout.fileno()] = b""
+
+        async def write() -> None:
+            for n in range(total):
+                while True:
+                    try:
+                        await layer.send("jobs", {"n": n})
+                        break
+                    except ChannelFull:
+                        await asyncio.sleep(0.001)
+
+        writer = asyncio.create_task(write())
+        ends = time.monotonic() + 30
+        while sum(share.count(b"\n") for share in shares.values()) < total and time.monotonic() < ends:
+            for key, _ in await asyncio.to_thread(selector.select, 0.1):
+                shares[key.fd] += os.read(key.fd, 65536)
+        await soon(writer)
+        # Time for one too many.
+        for key, _ in await asyncio.to_thread(selector.select, 0.1):
+            shares[key.fd] += os.read(key.fd, 65536)
+    selector.close()
+    for share in shares.values():
+        numbers = [int(line) for line in share.split()]
+        assert numbers
+        got += numbers
+    assert sorted(got) == list(range(total))
+
+
+async def test_killed_process_leaves_its_groups(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer()
+    key = layer.keys.group("g")
+    with server.client() as redis, peer(server.url, layer.prefix, "members", "g", "5") as process:
+        assert redis.hlen(key) == 1
+        await layer.group_send("g", HELLO)
+        assert process.stdout is not None
+        assert await soon(asyncio.to_thread(process.stdout.readline)) == "5\n"
+        process.kill()
+        ends = time.monotonic() + DEADLINE
+        while redis.hlen(key) and time.monotonic() < ends:
+            await layer.group_send("g", HELLO)
+            await asyncio.sleep(0.05)
+        assert redis.hlen(key) == 0
+
+
+async def test_members_cost_one_push_a_process(server: RedisServer, make_layer: Any, view_of: Any) -> None:
+    layer = make_layer()
+    other = view_of(layer)
+    got = 0
+
+    def receiver(message: dict[str, Any]) -> None:
+        nonlocal got
+        got += 1
+
+    for owner in (layer, other):
+        for _ in range(100):
+            name = await owner.new_channel()
+            owner.attach(name, receiver)
+            await owner.group_add("g", name)
+    with server.client() as redis:
+        redis.config_resetstat()
+        await layer.group_send("g", HELLO)
+        await until(lambda: got == 200)
+        assert redis.info("commandstats")["cmdstat_rpush"]["calls"] == 2
+
+
+async def test_lost_data_is_announced_again(server: RedisServer, make_layer: Any, view_of: Any) -> None:
+    layer = make_layer(capacity=2)
+    layer.heartbeat = 0.1
+    other = view_of(layer)
+    got: list[dict[str, Any]] = []
+    name, slow = await layer.new_channel(), await layer.new_channel()
+    layer.attach(name, got.append)
+    layer.attach(slow, got.append)
+    layer.pause(slow)
+    await layer.group_add("g", name)
+    await layer.send(slow, HELLO)
+    await layer.send(slow, HELLO)
+    with server.client() as redis:
+        full = layer.keys.full(layer.client_id)
+        await until(lambda: redis.scard(full) == 1)
+        for key in redis.scan_iter(match=layer.keys.pattern()):
+            redis.delete(key)
+        await until(lambda: redis.hlen(layer.keys.group("g")) == 1 and redis.scard(full) == 1)
+    await other.group_send("g", {"n": 1})
+    await until(lambda: got == [{"n": 1}])
+    with pytest.raises(ChannelFull):
+        await other.send(slow, HELLO)
+
+
+async def test_membership_outlives_group_expiry_without_sends(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer(group_expiry=0.6)
+    name = await layer.new_channel()
+    got: list[dict[str, Any]] = []
+    layer.attach(name, got.append)
+    await layer.group_add("g", name)
+    await asyncio.sleep(1.2)
+    await layer.group_send("g", HELLO)
+    await until(lambda: got == [HELLO])
+
+
+async def test_flush_leaves_other_prefixes_and_foreign_keys(server: RedisServer, make_layer: Any) -> None:
+    a, ab = make_layer(prefix="flush"), make_layer(prefix="flushed")
+    foreign = ["flush", "flushjobs", "flush:group:g", "flush|stray", "xflush|q|jobs"]
+    with server.client() as redis:
+        for key in foreign:
+            redis.set(key, 1)
+        for layer in (a, ab):
+            await layer.send("jobs", HELLO)
+            await layer.group_add("g", "jobs")
+            await layer.group_add("g", await layer.new_channel())
+        await a.flush()
+        assert redis.exists(*foreign) == len(foreign)
+        assert await ab.pending("jobs") == 1
+        assert redis.hlen(ab.keys.group("g")) == 2
+        left = {a.keys.split(key.decode())[0] for key in redis.scan_iter(match=a.keys.pattern())}
+        assert left <= {"l", "w", ""}
+        redis.delete(*foreign)
+
+
+async def test_flush_reaches_the_members_of_other_processes(make_layer: Any, view_of: Any) -> None:
+    layer = make_layer()
+    layer.heartbeat = 0.1
+    other = view_of(layer)
+    name = await layer.new_channel()
+    await layer.group_add("g", name)
+    await layer.send(name, HELLO)
+    await until(lambda: layer.inbox.unread(name) == 1)
+    await other.flush()
+    await until(lambda: not layer.groups.groups() and layer.inbox.unread(name) == 0)
+
+
+async def test_idle_readers_send_heartbeats_only(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer()
+    layer.heartbeat = 0.2
+    waiting = [asyncio.create_task(layer.receive(name)) for name in ("a", "b", await layer.new_channel())]
+    await layer.pending("a")
+    with server.client() as redis:
+        await asyncio.sleep(0.3)  # the blocking pops are on their way
+        redis.config_resetstat()
+        await asyncio.sleep(1.0)
+        calls = {name: row["calls"] for name, row in redis.info("commandstats").items()}
+    assert 3 <= calls.pop("cmdstat_evalsha") <= 6
+    # What the script itself runs, and this test.
+    assert set(calls) <= {"cmdstat_get", "cmdstat_pexpire", "cmdstat_config|resetstat", "cmdstat_info"}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_sends_of_one_tick_are_one_script_call(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer(capacity=1000)
+    await layer.send("jobs", {"n": -1})
+    with server.client() as redis:
+        redis.config_resetstat()
+        await asyncio.gather(*(layer.send("jobs", {"n": n}) for n in range(300)))
+        assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+    assert [(await soon(layer.receive("jobs")))["n"] for _ in range(301)] == list(range(-1, 300))
+
+
+async def test_capacity_is_exact_for_own_channels(make_layer: Any) -> None:
+    layer = make_layer(capacity=3)
+    a, b = await layer.new_channel(), await layer.new_channel()
+    results = await asyncio.gather(*(layer.send(a, {"n": n}) for n in range(5)), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None)] * 3 + [ChannelFull] * 2
+    await layer.send(b, HELLO)
+    assert await layer.pending(a) == 3
+    assert await soon(layer.receive(a)) == {"n": 0}
+    await layer.send(a, {"n": 5})
+    assert [(await soon(layer.receive(a)))["n"] for _ in range(3)] == [1, 2, 5]
+
+
+async def test_inbox_capacity(make_layer: Any, view_of: Any) -> None:
+    layer = make_layer(inbox_capacity=5, capacity=100)
+    gone = f"specific.{'0' * 32}!x"
+    for _ in range(5):
+        await layer.send(gone, HELLO)
+    with pytest.raises(ChannelFull, match="inbox_capacity"):
+        await layer.send(gone, HELLO)
+
+
+async def test_message_queued_before_a_discard_is_delivered(make_layer: Any) -> None:
+    layer = make_layer()
+    name = await layer.new_channel()
+    for n in range(50):
+        await layer.group_add("g", name)
+        await asyncio.gather(layer.group_send("g", {"n": n}), layer.group_discard("g", name))
+        await layer.group_send("g", {"after": n})
+        assert await soon(layer.receive(name)) == {"n": n}
+    await until(lambda: not layer.groups.groups())
+    assert layer.inbox.unread(name) == 0
+
+
+async def test_late_add_of_a_closed_channel_is_refused(server: RedisServer, make_layer: Any, view_of: Any) -> None:
+    layer = make_layer()
+    other = view_of(layer)
+    name = await layer.new_channel()
+    layer.attach(name, lambda message: None)
+    layer.detach(name)
+    await other.group_add("g", name)
+    with server.client() as redis:
+        await until(lambda: redis.hlen(layer.keys.group("g")) == 0)
+    assert layer.groups.groups() == []
+
+
+async def test_group_is_left_with_its_last_member(server: RedisServer, make_layer: Any, view_of: Any) -> None:
+    layer = make_layer()
+    other = view_of(layer)
+    names = [await layer.new_channel() for _ in range(3)]
+    for name in names:
+        layer.attach(name, lambda message: None)
+    await layer.group_add("g", names[0])
+    await other.group_add("g", names[1])
+    await layer.group_add("g", names[2])
+    await until(lambda: len(layer.groups.members("g")) == 3)
+    with server.client() as redis:
+        layer.detach(names[0])
+        await other.group_discard("g", names[1])
+        await until(lambda: len(layer.groups.members("g")) == 1)
+        assert redis.hlen(layer.keys.group("g")) == 1
+        layer.detach(names[2])
+        await until(lambda: redis.hlen(layer.keys.group("g")) == 0)
+
+
+async def test_expired_message_behind_the_reader_is_not_delivered(make_layer: Any) -> None:
+    """Judged by the clock of Redis, also for what no sender was there to trim."""
+    layer = make_layer(expiry=0.2)
+    for name in ("jobs", await layer.new_channel()):
+        await layer.send(name, {"n": 1})
+        await asyncio.sleep(0.3)
+        await layer.send(name, {"n": 2})
+        assert await soon(layer.receive(name)) == {"n": 2}
+
+
+async def test_sharing_one_process_among_loops_and_threads(make_layer: Any) -> None:
+    """The inbox is read on one loop; when that ends, another takes over."""
+    layer = make_layer()
+    name = await soon(asyncio.to_thread(lambda: asyncio.run(layer.new_channel())))
+    assert layer._reader is None
+    here = asyncio.create_task(layer.receive(name))
+    await until(lambda: layer._reader is not None)
+
+    async def there() -> dict[str, Any]:
+        own = await layer.new_channel()
+        await layer.send(own, HELLO)
+        await layer.send(name, {"to": "here"})
+        message: dict[str, Any] = await soon(layer.receive(own))
+        return message
+
+    assert await soon(asyncio.to_thread(lambda: asyncio.run(there()))) == HELLO
+    assert await soon(here) == {"to": "here"}
+
+
+async def test_reader_moves_to_a_loop_that_lives(make_layer: Any) -> None:
+    layer = make_layer()
+    name = await layer.new_channel()
+    started = threading.Event()
+
+    async def there() -> Any:
+        task = asyncio.create_task(layer.receive(name))
+        await asyncio.sleep(0)
+        started.set()
+        return await soon(task)
+
+    received = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(there())))
+    await asyncio.to_thread(started.wait, DEADLINE)
+    await layer.close()
+    await asyncio.to_thread(layer.send_sync, name, HELLO)
+    assert await soon(received) == HELLO
+
+
+def test_fifty_runs_leave_no_client_behind(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer()
+
+    async def use() -> None:
+        name = await layer.new_channel()
+        waiting = [asyncio.create_task(layer.receive(channel)) for channel in (name, "a", "b")]
+        await layer.send(name, HELLO)
+        assert await soon(waiting[0]) == HELLO
+
+    with server.client() as redis:
+        before = len(redis.client_list())
+        in_thread(lambda: [asyncio.run(use()) for _ in range(50)])
+        ends = time.monotonic() + DEADLINE
+        while len(redis.client_list()) > before and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert len(redis.client_list()) <= before
+
+
+async def test_close_loses_no_message(make_layer: Any, view_of: Any) -> None:
+    """A pop that blocks is ended in order: what it takes on its way out is there after the close."""
+    layer = make_layer(capacity=1000)
+    other = view_of(layer)
+    name = await layer.new_channel()
+    for n in range(30):
+        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("jobs", name)]
+        await layer.pending("jobs")
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(
+            layer.close(), other.send("jobs", {"n": n}), other.send(name, {"n": n}), *waiting, return_exceptions=True
+        )
+        for channel in ("jobs", name):
+            assert await soon(layer.receive(channel)) == {"n": n}
+
+
+async def test_receives_end_when_the_layer_is_closed(make_layer: Any) -> None:
+    layer = make_layer()
+    waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("jobs", await layer.new_channel())]
+    await layer.pending("jobs")
+    await layer.close()
+    for task in waiting:
+        with pytest.raises(ConnectionError, match="closed"):
+            await soon(task)
+
+
+def test_fork_with_live_connections(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer()
+
+    async def use() -> None:
+        name = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive("jobs"))
+        await layer.send(name, HELLO)
+        assert await soon(layer.receive(name)) == HELLO
+        await layer.pending("jobs")
+        assert in_child(child)["own"] == HELLO
+        # The connections of this process are whole.
+        await layer.send(name, {"n": 2})
+        assert await soon(layer.receive(name)) == {"n": 2}
+        await layer.send("jobs", {"n": 3})
+        assert await soon(waiting) == {"n": 3}
+
+    def child() -> dict[str, Any]:
+        async def use() -> dict[str, Any]:
+            name = await layer.new_channel()
+            await layer.send(name, HELLO)
+            return {"own": await soon(layer.receive(name))}
+
+        return in_thread(lambda: asyncio.run(use()))
+
+    layer.send_sync("other", HELLO)
+    in_thread(lambda: asyncio.run(use()))
+
+
+async def test_unix_socket(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer(hosts=[f"unix://{server.path}?db=3"])
+    name = await layer.new_channel()
+    await layer.send(name, HELLO)
+    assert await soon(layer.receive(name)) == HELLO
+    assert await asyncio.to_thread(layer.receive_many, ["jobs"]) == (None, None)
+    with server.client(db=3) as redis:
+        assert redis.exists(layer.keys.lease(layer.client_id))

@@ -87,11 +87,11 @@ def test_group_send(client: redis.Redis) -> None:
 
 def test_join_and_leave(client: redis.Redis) -> None:
     first = int(run(client, scripts.JOIN_PROCESS, ["g", "l"], "me", 60_000, 600))
-    body = wire.body(wire.ADD, "a.me!x", b"group")
+    body = wire.body(wire.ADD, "a.me!x", b"group ")
     second = int(run(client, scripts.JOIN_PROCESS, ["g", "l", "i"], "me", 60_000, 600, 90_000, body))
     assert second > first
     (note,) = client.lrange("i", 0, -1)
-    assert wire.parse(note) == (0, wire.ADD, "a.me!x", b"group %d" % second)
+    assert wire.parse(note) == (0, wire.ADD, "a.me!x", b"group  %d" % second)
     assert 0 < client.pttl("l") <= 600
     # Who has not seen the second add cannot undo it.
     assert run(client, scripts.LEAVE_PROCESS, ["g"], "me", first) == 0
