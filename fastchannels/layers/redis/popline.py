@@ -12,8 +12,9 @@ from fastchannels.layers.redis.outage import Outage, ReplyError
 
 #: Seconds that one pop may take to be answered once it has been asked to end.
 CLOSE_TIMEOUT: Final = 1.0
-#: Seconds between two rounds of attempts, once one has failed altogether.
+#: Seconds between two rounds of attempts, once one has failed altogether; doubles.
 ROUND_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 30.0
 
 #: Errors that end a blocked pop and pass by themselves: the server changed its role or restarts.
 _PASSING: Final = ("UNBLOCKED", "LOADING", "READONLY", "MASTERDOWN")
@@ -113,20 +114,20 @@ class PopLine:
         if self._owner.on_unavailable(error) and wanted is not None:
             self._wanted = wanted
             if self._connecting is None:
-                self._connecting = self._loop.create_task(self._connect(pause=True))
+                self._connecting = self._loop.create_task(self._connect(ROUND_PAUSE))
 
-    async def _connect(self, pause: bool = False) -> None:
+    async def _connect(self, pause: float = 0.0) -> None:
         try:
             while True:
                 if pause:
-                    await asyncio.sleep(ROUND_PAUSE)
+                    await asyncio.sleep(pause)
                 try:
                     connection, replies = await connect(
                         self._outage.address, self._outage, [("COMMAND", "INFO", "BLMPOP")]
                     )
                     break
                 except LayerUnavailable as error:
-                    pause = True
+                    pause = min(pause * 2, LONGEST_PAUSE) or ROUND_PAUSE
                     if not self._owner.on_unavailable(error):
                         self._wanted = None
                         return

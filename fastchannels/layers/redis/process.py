@@ -154,6 +154,7 @@ class ProcessSide(ChannelLayer):
 
     def inbox_unavailable(self, error: LayerUnavailable) -> None:
         """Redis stayed away for ``reconnect_timeout``: who waits for a process-local channel is told."""
+        logger.error("the inbox of this process cannot be read: %s", error)
         for waiter in list(self._waiters):
             try:
                 waiter.get_loop().call_soon_threadsafe(fail, waiter, LayerUnavailable(str(error)))

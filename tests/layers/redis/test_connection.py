@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fastchannels.exceptions import LayerUnavailable
+from fastchannels.layers.redis import connection, scripts
+from fastchannels.layers.redis.address import parse_host
+from fastchannels.layers.redis.connection import Link, connect, pack
+from fastchannels.layers.redis.outage import Outage
+
+from ..redis_server import RedisServer
+from ..waits import DEADLINE, soon, until
+
+
+@pytest.fixture
+async def link(server: RedisServer) -> AsyncIterator[Link]:
+    link = Link(asyncio.get_running_loop(), Outage(parse_host(f"{server.url}/6"), DEADLINE))
+    await soon(link.call("FLUSHDB"))
+    yield link
+    link.close()
+    await asyncio.sleep(0)
+
+
+def push(link: Link, key: str, body: bytes, limit: int = 10_000) -> asyncio.Future[int] | None:
+    return link.push(scripts.QUEUE_SEND, (key,), (60_000, 10_000), body, key, limit)
+
+
+async def bodies(link: Link, key: str) -> list[bytes]:
+    return [entry[6:] for entry in await soon(link.call("LRANGE", key, 0, -1))]
+
+
+def test_pack() -> None:
+    assert pack("SET", "k", b"\x00", 5) == b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\n\x00\r\n$1\r\n5\r\n"
+
+
+async def test_commands_take_effect_in_the_order_given(link: Link) -> None:
+    for n in range(3):
+        push(link, "q", b"a%d" % n)
+        push(link, "other", b"x")
+        link.post("RPUSH", "q", b"......plain%d" % n)
+        push(link, "q", b"b%d" % n)
+    wanted = [body for n in range(3) for body in (b"a%d" % n, b"plain%d" % n, b"b%d" % n)]
+    assert await bodies(link, "q") == wanted
+
+
+async def test_one_tick_is_one_write(link: Link) -> None:
+    assert link.connection is not None
+    writes: list[bytes] = []
+    write = link.connection.write
+    link.connection.write = lambda data: (writes.append(data), write(data))[1]  # type: ignore[method-assign]
+    futures = [push(link, f"q{n % 5}", b"x") for n in range(100)]
+    assert [chr(code) for code in await soon(asyncio.gather(*filter(None, futures)))] == ["0"] * 100
+    assert len(writes) == 1
+    assert writes[0].count(b"EVALSHA") == 5
+
+
+async def test_batches_are_bounded(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BATCH_MESSAGES", 10)
+    monkeypatch.setattr(connection, "BATCH_BYTES", 1000)
+    sent = [b"%d" % n for n in range(25)] + [b"y" * 600] * 5
+    await soon(asyncio.gather(*filter(None, (push(link, "q", body) for body in sent))))
+    assert await bodies(link, "q") == sent
+
+
+async def test_limit_of_a_name_in_one_batch(link: Link) -> None:
+    assert push(link, "q", b"1", limit=2) is not None
+    assert push(link, "q", b"2", limit=2) is not None
+    assert push(link, "q", b"3", limit=2) is None
+    assert await bodies(link, "q") == [b"1", b"2"]
+
+
+async def test_send_cancelled_before_it_is_written_is_not_sent(link: Link) -> None:
+    first, second, alone = push(link, "q", b"1"), push(link, "q", b"2"), push(link, "r", b"3")
+    assert first is not None
+    assert second is not None
+    assert alone is not None
+    first.cancel()
+    alone.cancel()
+    assert await soon(second) == ord("0")
+    assert await bodies(link, "q") == [b"2"]
+    assert await bodies(link, "r") == []
+
+
+async def test_error_reply_reaches_its_caller_only(link: Link) -> None:
+    await soon(link.call("SET", "text", "x"))
+    wrong, right = link.call("LLEN", "text"), link.call("LLEN", "none")
+    with pytest.raises(LayerUnavailable, match="WRONGTYPE"):
+        await soon(wrong)
+    assert await soon(right) == 0
+    failed = push(link, "text", b"x")
+    assert failed is not None
+    with pytest.raises(LayerUnavailable, match="WRONGTYPE"):
+        await soon(failed)
+
+
+async def test_bytes_that_are_not_resp_end_the_connection() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"+PONG\r\n")
+        await reader.readuntil(b"LLEN")
+        writer.write(b"\x00nonsense\r\n")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as fake:
+        address = parse_host(("127.0.0.1", fake.sockets[0].getsockname()[1]))
+        opened, _ = await soon(connect(address, Outage(address, DEADLINE), []))
+        lost: list[Exception] = []
+        opened.on_lost = lost.append
+        opened.write(pack("LLEN", "x"))
+        await until(lambda: bool(lost))
+        assert type(lost[0]).__name__ == "ProtocolBroken"
+
+
+async def test_close_fails_what_waits(link: Link) -> None:
+    waiting = link.call("BLPOP", "nothing", 0)
+    await asyncio.sleep(0)
+    link.close()
+    with pytest.raises(LayerUnavailable, match="closed"):
+        await soon(waiting)

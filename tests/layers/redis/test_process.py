@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from fastchannels.exceptions import LayerUnavailable
+from fastchannels.layers.redis import RedisChannelLayer, wire
+
+from ..waits import HELLO
+
+
+@pytest.fixture
+def layer() -> RedisChannelLayer:
+    """Without a connection: what is tested here needs none."""
+    return RedisChannelLayer()
+
+
+def entry(layer: RedisChannelLayer, stamp: int, kind: int, name: str) -> bytes:
+    return stamp.to_bytes(6, "big") + wire.body(kind, name, layer.serialize(HELLO))
+
+
+def test_bad_entry_does_not_stop_the_next(layer: RedisChannelLayer, caplog: pytest.LogCaptureFixture) -> None:
+    name = layer.new_local_channel("specific")
+    bad = [b"", b"junk", wire.note(wire.ADD, name, b"nonsense"), wire.note(wire.DISCARD, name, b"\xff")]
+    layer.dispatch([*bad, entry(layer, 1000, wire.MESSAGE, name)], 1000)
+    assert layer.inbox.unread(name) == 1
+    assert sum(record.levelno == logging.ERROR for record in caplog.records) == len(bad)
+
+
+def test_age_is_judged_at_delivery(layer: RedisChannelLayer) -> None:
+    name = layer.new_local_channel("specific")
+    layer.groups.add("g", name)
+    now = 1_000_000
+    for kind, target in ((wire.MESSAGE, name), (wire.OWN, name), (wire.GROUP, "g")):
+        layer.dispatch([entry(layer, now - 60_000, kind, target)], now)
+        layer.dispatch([entry(layer, now - 59_000, kind, target)], now)
+    assert layer.inbox.unread(name) == 3
+    assert layer.statistics()["dropped"] == {"expired": 3}
+
+
+def test_accepted_messages_may_overshoot_and_group_messages_may_not() -> None:
+    layer = RedisChannelLayer(capacity=2)
+    name = layer.new_local_channel("specific")
+    layer.groups.add("g", name)
+    layer.dispatch([entry(layer, 1, wire.MESSAGE, name)] * 3 + [entry(layer, 1, wire.GROUP, "g")], 1)
+    assert layer.inbox.unread(name) == 3
+    assert layer._full == {name}
+    assert layer.statistics()["dropped"]["group_full"] == 1
+
+
+def test_moves_are_made_once_and_in_order(layer: RedisChannelLayer) -> None:
+    layer.groups.add("g", "c!x")
+    with layer._moving("g", "c!x", False) as leave, layer._moving("g", "c!x", True) as join:
+        pass
+    layer.dispatch([wire.note(wire.DISCARD, "c!x", b"g " + leave)], 1)
+    assert layer.groups.groups() == []
+    layer.dispatch([wire.note(wire.ADD, "c!x", b"g " + join + b" 7")], 1)
+    assert layer.groups.groups() == ["g"]
+    # A note that comes after its move was made, or voided, does nothing.
+    layer.dispatch([wire.note(wire.DISCARD, "c!x", b"g " + leave)], 1)
+    assert layer.groups.groups() == ["g"]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_moves_that_were_lost_are_made(layer: RedisChannelLayer, last: bool) -> None:
+    layer.groups.add("g", "c!x")
+    with layer._moving("g", "c!x", not last), layer._moving("g", "c!x", last):
+        pass
+    layer.inbox_lost()
+    assert bool(layer.groups.groups()) is last
+    assert layer._moves == {}
+
+
+def test_move_that_was_not_told_is_undone(layer: RedisChannelLayer) -> None:
+    layer.groups.add("g", "c!x")
+
+    def fail(joining: bool) -> None:
+        with layer._moving("g", "c!x", joining):
+            raise LayerUnavailable("x")
+
+    with pytest.raises(LayerUnavailable):
+        fail(False)
+    assert layer.groups.groups() == []
+    with pytest.raises(LayerUnavailable):
+        fail(True)
+    assert layer.groups.groups() == []
+
+
+async def test_nothing_is_kept_for_channels_that_came_and_went(make_layer: Any) -> None:
+    layer = make_layer()
+    for _ in range(20):
+        name = await layer.new_channel()
+        layer.attach(name, lambda message: None)
+        await layer.group_add("g", name)
+        await layer.send(name, HELLO)
+        await layer.group_discard("g", name)
+        await layer.group_add("g", name)
+        layer.detach(name)
+    await layer.flush()
+    assert not any((layer._flying, layer._moves, layer._seen, layer._full, layer._fences, layer._waiters))
