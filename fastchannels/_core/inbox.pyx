@@ -328,8 +328,10 @@ cdef class Inbox:
     cdef int _wake(self, Queue queue) except -1:
         """Wake as many waiters as there are messages that nobody was woken for."""
         while queue.waiters and queue.size > len(queue.woken):
-            waiter = next(iter(queue.waiters))
-            del queue.waiters[waiter]
+            # Making the iterator may run the collector, and so a finaliser that ends a wait.
+            waiter = next(iter(queue.waiters), None)
+            if waiter is None or queue.waiters.pop(waiter, waiter) is waiter:
+                continue
             if type(waiter) is ThreadWaiter:
                 queue.woken[waiter] = None
                 (<ThreadWaiter> waiter).wake()
@@ -513,10 +515,10 @@ cdef class Inbox:
     def _trim_closed(self, double now):
         closed = self._closed
         while closed:
-            name = next(iter(closed))
-            if len(closed) <= MAX_CLOSED and closed[name] > now:
+            name = next(iter(closed), None)
+            if name is None or (len(closed) <= MAX_CLOSED and closed.get(name, now) > now):
                 return
-            del closed[name]
+            closed.pop(name, None)
 
     def purge(self):
         """Drop what expired and forget names that hold nothing and that nobody reads. Puts run it now and then."""

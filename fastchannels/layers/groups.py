@@ -11,11 +11,13 @@ from collections.abc import Callable, Collection
 class _Group:
     """``joined`` maps each member to the time of its last add; ``frozen`` is a snapshot of it, made when asked for."""
 
-    __slots__ = ("frozen", "joined", "oldest")
+    __slots__ = ("changes", "frozen", "joined", "oldest")
 
     def __init__(self) -> None:
         self.joined: dict[str, float] = {}
         self.frozen: tuple[str, ...] | None = None
+        #: how often the set of members changed
+        self.changes = 0
         #: no member joined before this
         self.oldest = math.inf
 
@@ -31,7 +33,8 @@ class LocalGroups:
         self._clock = clock
         self._groups: dict[str, _Group] = {}
         self._of_channel: dict[str, set[str]] = {}
-        # Reentrant: the collector may run a finaliser that leaves its groups while this thread is in here.
+        # Reentrant: the collector may run a finaliser that leaves its groups while this thread is in here, wherever a
+        # container is made. So each method makes its containers first or looks again afterwards.
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -40,17 +43,26 @@ class LocalGroups:
     def add(self, group: str, channel: str) -> bool:
         """Make ``channel`` a member, or refresh its membership. True: it is the first member of ``group`` here."""
         now = self._clock()
+        first = False
         with self._lock:
-            entry = self._groups.get(group)
-            first = entry is None
-            if entry is None:
-                entry = self._groups[group] = _Group()
-            if channel not in entry.joined:
-                entry.frozen = None
-                self._of_channel.setdefault(channel, set()).add(group)
-            entry.joined[channel] = now
-            entry.oldest = min(entry.oldest, now)
-            return first
+            while True:
+                entry = self._groups.get(group)
+                if entry is None:
+                    fresh = _Group()
+                    entry = self._groups.setdefault(group, fresh)
+                    first = first or entry is fresh
+                if channel not in entry.joined:
+                    entry.changes += 1
+                    entry.frozen = None
+                entry.joined[channel] = now
+                entry.oldest = min(entry.oldest, now)
+                groups = self._of_channel.get(channel)
+                if groups is None:
+                    groups = self._of_channel.setdefault(channel, set())
+                groups.add(group)
+                # A group that became empty meanwhile was taken out, and this entry with it.
+                if self._groups.get(group) is entry:
+                    return first
 
     def discard(self, group: str, channel: str) -> bool:
         """End a membership. True: that was the last member of ``group`` here."""
@@ -61,13 +73,15 @@ class LocalGroups:
             return self._remove(group, entry, channel)
 
     def _remove(self, group: str, entry: _Group, channel: str) -> bool:
-        del entry.joined[channel]
+        entry.joined.pop(channel, None)
+        entry.changes += 1
         entry.frozen = None
-        groups = self._of_channel[channel]
-        groups.discard(group)
-        if not groups:
-            del self._of_channel[channel]
-        if entry.joined:
+        groups = self._of_channel.get(channel)
+        if groups is not None:
+            groups.discard(group)
+            if not groups:
+                del self._of_channel[channel]
+        if entry.joined or self._groups.get(group) is not entry:
             return False
         del self._groups[group]
         return True
@@ -75,11 +89,7 @@ class LocalGroups:
     def discard_channel(self, channel: str) -> list[str]:
         """End every membership of ``channel``. Returns the groups that have no member here any more."""
         with self._lock:
-            return [
-                group
-                for group in tuple(self._of_channel.get(channel, ()))
-                if self._remove(group, self._groups[group], channel)
-            ]
+            return [group for group in list(self._of_channel.get(channel, ())) if self.discard(group, channel)]
 
     def members(self, group: str) -> Collection[str]:
         """The members now, in the order they joined: a snapshot that later changes do not touch."""
@@ -89,7 +99,12 @@ class LocalGroups:
         frozen = entry.frozen
         if frozen is None:
             with self._lock:
-                frozen = entry.frozen = tuple(entry.joined)
+                changes = entry.changes
+                # Not tuple(joined), which makes the tuple while it iterates.
+                names = list(entry.joined)
+                frozen = tuple(names)
+                if entry.changes == changes:
+                    entry.frozen = frozen
         return frozen
 
     def groups(self) -> list[str]:
@@ -109,14 +124,15 @@ class LocalGroups:
             if entry is None or entry.oldest + lifetime > now:
                 continue
             with self._lock:
-                for channel, joined in list(entry.joined.items()):
-                    if joined + lifetime * 2 / 3 > now:
+                for channel in list(entry.joined):
+                    joined = entry.joined.get(channel)
+                    if joined is None or joined + lifetime * 2 / 3 > now:
                         continue
                     if alive(channel):
                         entry.joined[channel] = now
                     elif joined + lifetime <= now and self._remove(name, entry, channel):
                         emptied.append(name)
-                entry.oldest = min(entry.joined.values(), default=math.inf)
+                entry.oldest = min(list(entry.joined.values()), default=math.inf)
         return emptied
 
     def clear(self) -> None:

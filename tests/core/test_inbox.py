@@ -66,6 +66,19 @@ class TestQueues:
         assert inbox.offer("a", b"x")
         assert inbox.counts()["closed"] == 2
 
+    def test_admit_overshoots_what_the_sender_was_promised(self) -> None:
+        inbox = make(capacity=1)
+        told: list[str] = []
+        inbox.on_full = told.append
+        assert inbox.put("a", b"1")
+        assert inbox.admit("a", b"2", 5.0)
+        assert not inbox.put("a", b"3")
+        assert not inbox.admit("a", b"4", 60.0)
+        assert [inbox.get("a"), inbox.get("a"), inbox.get("a")] == [b"1", b"2", None]
+        assert told == ["a"]
+        inbox.close("a")
+        assert not inbox.admit("a", b"5")
+
     def test_expiry_by_age_and_clock(self) -> None:
         clock = Clock()
         inbox = make(clock=clock, expiry=10)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import gc
 import math
 import threading
+from collections.abc import Iterator
+
+import pytest
 
 from fastchannels.layers.groups import LocalGroups
 
@@ -95,3 +99,40 @@ def test_threads() -> None:
     for n in range(4):
         groups.discard_channel(f"c{n}")
     assert groups.groups() == []
+
+
+@pytest.fixture
+def eager_collector() -> Iterator[None]:
+    """The collector runs wherever a container is made."""
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("eager_collector")
+def test_finaliser_that_leaves_its_groups() -> None:
+    """It may run in the middle of any method, on the thread that holds the lock."""
+    groups = LocalGroups()
+
+    class Socket:
+        def __init__(self, name: str) -> None:
+            self.itself = self
+            self.name = name
+
+        def __del__(self) -> None:
+            groups.discard_channel(self.name)
+            groups.add("left", "x")
+            groups.discard("left", "x")
+
+    for n in range(300):
+        name = f"c{n}"
+        for group in (name, "all"):
+            groups.add(group, name)
+        Socket(name)
+        groups.add("all", "stays")
+        assert "stays" in groups.members("all")
+        groups.expire(-1.0, lambda channel: channel == "stays")
+    gc.collect()
+    assert groups.members("all") == ("stays",)
+    assert groups.groups() == ["all"]
