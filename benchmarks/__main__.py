@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import layers, servers
@@ -27,7 +28,8 @@ def versions(python: str, names: list[str]) -> dict[str, str]:
 
 
 def machine() -> dict[str, object]:
-    model = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": model[0] if model else platform.processor(),
         "cores": len(model),
@@ -62,7 +64,7 @@ def show(title: str, runs: dict[str, list[Figures]]) -> list[dict[str, object]]:
         for rival in rivals:
             values = sorted(run[figure] for run in runs[rival])
             ratio = medians[rivals[0]] / medians[rival] if medians[rival] and figure != "lost" else None
-            shown = f"{ratio:9.2f}×" if ratio is not None and rival != rivals[0] else " " * 10
+            shown = f"{ratio:9.2f}x" if ratio is not None and rival != rivals[0] else " " * 10
             print(f"    {shown} {rival:<14}{medians[rival]:>14,.1f}   ({values[0]:,.1f} to {values[-1]:,.1f})")
             records.append(
                 {"scenario": title, "figure": figure, "rival": rival, "median": medians[rival], "runs": values}
@@ -85,19 +87,12 @@ def main() -> None:
     if arguments.only != "servers":
         with redis_server() as url:
             for title, scenario in layers.SCENARIOS.items():
-                runs = compare(
-                    title, layers.RIVALS, arguments.rounds, lambda rival: scenario(rival, url, arguments.seconds)
-                )
-                records += show(title, runs)
+                measure = partial(scenario, url=url, seconds=arguments.seconds)
+                records += show(title, compare(title, layers.RIVALS, arguments.rounds, measure))
     if arguments.only != "layers":
         for title in servers.SCENARIOS:
-            runs = compare(
-                title,
-                servers.RIVALS,
-                arguments.rounds,
-                lambda rival: servers.measure(rival, title, arguments.seconds),
-            )
-            records += show(title, runs)
+            measure = partial(servers.measure, scenario=title, seconds=arguments.seconds)
+            records += show(title, compare(title, servers.RIVALS, arguments.rounds, measure))
     REPORT.mkdir(exist_ok=True)
     path = REPORT / "latest.json"
     path.write_text(json.dumps({"machine": about, "records": records}, indent=1))

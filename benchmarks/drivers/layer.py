@@ -1,8 +1,8 @@
 """One process of a layer benchmark: ``layer.py LAYER ROLE URL SECONDS [CHANNEL] [--credit FD]``.
 
-Run by the interpreter that has the layer installed. It prints one JSON object a line: first ``{"channel": ...}`` where a
-role receives, at the end its figures. It knows nothing of the other layers, so that each is measured with its own
-libraries and no other's.
+Run by the interpreter that has the layer installed. It prints one JSON object a line: first ``{"channel": ...}``
+where a role receives, at the end its figures. It knows nothing of the other layers, so that each is measured with its
+own libraries and no other's.
 """
 
 from __future__ import annotations
