@@ -102,37 +102,61 @@ def test_threads() -> None:
 
 
 @pytest.fixture
-def eager_collector() -> Iterator[None]:
-    """The collector runs wherever a container is made."""
+def collector() -> Iterator[None]:
+    """The collector looks at what the test makes only, and is left as it was."""
     before = gc.get_threshold()
-    gc.set_threshold(1, 1, 1)
+    gc.freeze()
     yield
+    gc.unfreeze()
+    gc.enable()
     gc.set_threshold(*before)
 
 
-@pytest.mark.usefixtures("eager_collector")
-def test_finaliser_that_leaves_its_groups() -> None:
-    """It may run in the middle of any method, on the thread that holds the lock."""
-    groups = LocalGroups()
+@pytest.mark.usefixtures("collector")
+@pytest.mark.parametrize("call", ["members", "add", "expire", "discard_channel"])
+def test_finaliser_that_leaves_its_groups(call: str) -> None:
+    """It may run in the middle of any method, on the thread that holds the lock: wherever a container is made."""
 
     class Socket:
-        def __init__(self, name: str) -> None:
+        def __init__(self, groups: LocalGroups, name: str) -> None:
             self.itself = self
+            self.groups = groups
             self.name = name
 
         def __del__(self) -> None:
-            groups.discard_channel(self.name)
-            groups.add("left", "x")
-            groups.discard("left", "x")
+            self.groups.discard_channel(self.name)
 
-    for n in range(300):
-        name = f"c{n}"
-        for group in (name, "all"):
-            groups.add(group, name)
-        Socket(name)
-        groups.add("all", "stays")
-        assert "stays" in groups.members("all")
-        groups.expire(-1.0, lambda channel: channel == "stays")
-    gc.collect()
-    assert groups.members("all") == ("stays",)
-    assert groups.groups() == ["all"]
+    def always(channel: str) -> bool:
+        return channel == "stays"
+
+    for containers in range(1, 30):
+        gc.collect()
+        gc.disable()
+        groups = LocalGroups()
+        for name in ("leaves", "stays") if call != "add" else ("leaves",):
+            groups.add("g", name)
+        if call == "members":
+            for n in range(30):  # small tuples come from a free list
+                groups.add("g", f"c{n}")
+        groups.add("other", "stays")
+        Socket(groups, "leaves")
+        # The collector runs when the call below has made so many containers.
+        gc.set_threshold(gc.get_count()[0] + containers)
+        gc.enable()
+        if call == "members":
+            assert "stays" in groups.members("g")
+            for n in range(30):
+                groups.discard("g", f"c{n}")
+        elif call == "add":
+            groups.add("g", "stays")
+        elif call == "expire":
+            groups.expire(-1.0, always)
+        else:
+            groups.discard_channel("stays")
+        gc.disable()
+        gc.collect()
+        wanted = () if call == "discard_channel" else ("stays",)
+        assert groups.members("g") == wanted
+        assert groups.discard_channel("leaves") == []
+        assert sorted(groups.discard_channel("stays")) == (["g", "other"] if wanted else [])
+        assert groups.groups() == []
