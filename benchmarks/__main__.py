@@ -10,6 +10,7 @@ import json
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -40,6 +41,12 @@ def machine() -> dict[str, object]:
     }
 
 
+def progress(line: str) -> None:
+    """One line that overwrites itself, for a person at a terminal."""
+    if sys.stdout.isatty():
+        print(f"\r\033[K{line}", end="", flush=True)
+
+
 def compare(
     title: str, rivals: tuple[str, ...], rounds: int, measure: Callable[[str], Figures]
 ) -> dict[str, list[Figures]]:
@@ -47,9 +54,9 @@ def compare(
     runs: dict[str, list[Figures]] = {rival: [] for rival in rivals}
     for number in range(rounds):
         for rival in rivals:
-            print(f"\r\033[K{title}: round {number + 1} of {rounds}, {rival}", end="", flush=True)
+            progress(f"{title}: round {number + 1} of {rounds}, {rival}")
             runs[rival].append(measure(rival))
-    print("\r\033[K", end="")
+    progress("")
     return runs
 
 
