@@ -27,7 +27,7 @@ C_UNITS: dict[str, list[str]] = {
     "ws": ["fc_ws", "fc_mask", "fc_utf8"],
 }
 if sys.platform != "win32":
-    C_UNITS["shm"] = ["fc_shm"]
+    C_UNITS["shm"] = ["fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_wake"]
 
 DEBUG, SANITIZE, COVERAGE = (
     os.environ.get(f"FASTCHANNELS_{name}") == "1" for name in ("DEBUG", "SANITIZE", "COVERAGE")

@@ -125,3 +125,78 @@ cdef extern from "fc_ws.h" nogil:
     int fc_ws_close_code_valid(uint32_t code) noexcept
     size_t fc_ws_header_size(uint64_t length, int masked) noexcept
     size_t fc_ws_header_write(uint8_t *out, uint8_t first, uint64_t length, const uint8_t *key) noexcept
+
+cdef extern from "fc_shm.h" nogil:
+    enum:
+        FC_SHM_WHY
+        FC_MESSAGE
+        FC_GROUP
+        FC_ADD
+        FC_DISCARD
+        FC_WIPED
+
+    ctypedef struct fc_shm:
+        pass
+    ctypedef struct fc_waiter_handle:
+        pass
+    ctypedef struct fc_text:
+        const char *at
+        size_t length
+    ctypedef struct fc_taken:
+        uint64_t age_ns
+        uint32_t length
+        uint32_t name
+        uint32_t kind
+        uint32_t target_length
+    ctypedef struct fc_shm_counts:
+        uint64_t size
+        uint64_t room
+        uint64_t room_used
+        uint64_t processes
+        uint64_t waiters
+        uint64_t queues
+        uint64_t groups
+        uint64_t members
+        uint64_t marks
+        uint64_t messages
+        uint64_t pushed
+        uint64_t taken
+        uint64_t expired
+        uint64_t recovered
+        uint64_t reaped
+
+    fc_status fc_shm_open(fc_shm **out, const char *dir, uint64_t size, fc_text id, char *why) noexcept
+    void fc_shm_close(fc_shm *s) noexcept
+    void fc_shm_abandon(fc_shm *s) noexcept
+    void fc_shm_skip(fc_shm *s, uint64_t ns) noexcept
+    fc_status fc_shm_send(fc_shm *s, fc_text channel, const uint8_t *payload, uint64_t length, uint32_t capacity,
+                          uint32_t expiry_ms) noexcept
+    fc_status fc_shm_send_local(fc_shm *s, fc_text process, fc_text channel, const uint8_t *payload, uint64_t length,
+                                uint32_t capacity, uint32_t expiry_ms) noexcept
+    fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
+                          uint64_t size, uint64_t *used, uint32_t *count) noexcept
+    fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count) noexcept
+    fc_status fc_shm_nudge(fc_shm *s, fc_text channel) noexcept
+    fc_status fc_shm_mark(fc_shm *s, fc_text channel, int full) noexcept
+    fc_status fc_shm_join(fc_shm *s, fc_text group) noexcept
+    fc_status fc_shm_leave(fc_shm *s, fc_text group, uint64_t seen) noexcept
+    fc_status fc_shm_add(fc_shm *s, fc_text group, fc_text process, fc_text channel, uint32_t capacity) noexcept
+    fc_status fc_shm_discard(fc_shm *s, fc_text group, fc_text process, fc_text channel, uint32_t capacity) noexcept
+    fc_status fc_shm_add_channel(fc_shm *s, fc_text group, fc_text channel, uint32_t capacity) noexcept
+    fc_status fc_shm_discard_channel(fc_shm *s, fc_text group, fc_text channel) noexcept
+    fc_status fc_shm_publish(fc_shm *s, fc_text group, const uint8_t *payload, uint64_t length,
+                             uint32_t inbox_capacity, uint32_t expiry_ms, uint64_t group_expiry_ns, uint32_t *members,
+                             uint32_t *full) noexcept
+    fc_status fc_shm_wipe(fc_shm *s) noexcept
+    fc_status fc_shm_keep(fc_shm *s) noexcept
+    fc_status fc_shm_count(fc_shm *s, fc_shm_counts *counts) noexcept
+    const char *fc_shm_check(fc_shm *s) noexcept
+    fc_status fc_waiter_open(fc_waiter_handle **out, fc_shm *s) noexcept
+    void fc_waiter_close(fc_waiter_handle *w, int abandon) noexcept
+    int fc_waiter_fd(const fc_waiter_handle *w) noexcept
+    fc_status fc_waiter_arm(fc_waiter_handle *w, const fc_text *names, uint32_t n, uint32_t *ready) noexcept
+    fc_status fc_waiter_disarm(fc_waiter_handle *w) noexcept
+
+cdef extern from "fc_wake.h" nogil:
+    void fc_wake_drain(int fd) noexcept
+    fc_status fc_wake_wait(int fd, int timeout_ms) noexcept

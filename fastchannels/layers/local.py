@@ -1,0 +1,593 @@
+"""The channel layer of one machine: many processes, a shared-memory segment, no server to install."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import itertools
+import os
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastchannels import conf
+from fastchannels._core.names import process_of
+from fastchannels.exceptions import InvalidChannelLayerError
+from fastchannels.layers.base import ChannelLayer
+
+if sys.platform != "win32":
+    from fastchannels._core import shm
+    from fastchannels._core.shm import Segment, SegmentGone, Waiter
+
+__all__ = ["LocalChannelLayer"]
+
+T = TypeVar("T")
+
+#: Bytes of the segment when CONFIG does not say.
+DEFAULT_SIZE = 64 * 1024 * 1024
+#: Entries of the inbox that are taken at a time, and how often before others of the event loop have their turn.
+_BATCH = 256
+_BATCHES = 4
+#: Seconds between two looks at what dead processes left, and at wake-ups that went astray.
+_TICK = 1.0
+#: Ticks between two looks at all that waits in this process.
+_TICKS_TO_HOUSEKEEP = 5
+
+_layers: weakref.WeakSet[LocalChannelLayer] = weakref.WeakSet()
+
+
+@atexit.register
+def _release_all() -> None:
+    """An orderly exit gives its place back at once; after any other death the survivors notice within two seconds."""
+    for layer in list(_layers):
+        layer._release()
+
+
+def default_path() -> str:
+    """The directory that all processes of this user share when CONFIG names none."""
+    parent = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
+    return os.path.join(parent, f"fastchannels-{os.geteuid()}")
+
+
+def _call(method: weakref.WeakMethod[Any], channel: str) -> None:
+    """The inbox must not keep its layer alive: a layer that is dropped gives its place back."""
+    bound = method()
+    if bound is not None:
+        bound(channel)
+
+
+class LocalChannelLayer(ChannelLayer):
+    """Channels and groups shared by all processes of one user on one machine.
+
+    Beside the options that every layer takes:
+
+    ``path``
+        directory of the segment; processes with the same path share channels and groups. Made private (0700) when it is
+        missing, refused when it is a symbolic link or somebody else could write to it. Default: ``fastchannels-<uid>``
+        in ``/dev/shm``, or in the directory for temporary files.
+    ``size``
+        bytes of the segment, reserved at the start (default 64 MiB). ``ChannelFull`` names it when messages fill it. A
+        new size counts when every process that uses the old segment has ended.
+
+    A process may be killed at any moment: what it had taken is lost, everything else is delivered once and in order,
+    and its memberships end within two seconds. Messages live as long as the segment: until the machine restarts, or
+    until the last process ends and nothing is left in it.
+
+    Raises ``CorruptSegmentError`` for a segment that cannot be used, ``LayerUnavailable`` when the system refuses
+    memory or when a stopped process holds the lock for ten seconds. Linux only.
+    """
+
+    def __init__(self, *, path: str | os.PathLike[str] | None = None, size: int = DEFAULT_SIZE, **options: Any) -> None:
+        if sys.platform == "win32":
+            raise InvalidChannelLayerError(
+                "LocalChannelLayer needs shared memory of POSIX systems: on Windows use "
+                "fastchannels.layers.memory.InMemoryChannelLayer (one process) or "
+                "fastchannels.layers.redis.RedisChannelLayer"
+            )
+        if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
+            raise InvalidChannelLayerError(f"CONFIG option size={size!r}: bytes, a whole number above 0")
+        if path is not None and not (isinstance(path, (str, os.PathLike)) and str(path)):
+            raise InvalidChannelLayerError(f"CONFIG option path={path!r}: a directory")
+        self.path = os.path.abspath(path) if path is not None else default_path()
+        self.size = size
+        self._segment: Segment | None = None
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        super().__init__(**options)
+        self._expiry_ms = max(1, min(int(self.expiry * 1000), 2**32 - 2))
+        _layers.add(self)
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}(path={self.path!r})"
+
+    def _start_process(self) -> None:
+        super()._start_process()
+        # In a forked child all of this belongs to the parent: it is let go of, and nothing shared is touched.
+        if self._segment is not None:
+            self._segment.abandon()
+        self._segment = None
+        self._loops = {}
+        #: which of them reads the inbox
+        self._reader: _Loop | None = None
+        self._thread = threading.local()
+        self._lock = threading.RLock()
+        self._turn = itertools.count()
+        self._inbox_name = f"!{self.client_id}"
+        #: entries of the inbox that were taken from the segment and not handed out yet
+        self._taken: deque[tuple[int, str, bytes, float]] = deque()
+        self._draining = False
+        #: group: number of the last add by another process that was carried out here
+        self._seen: dict[str, int] = {}
+        #: channels of this process that are full, and what was under way to them when they became so
+        self._full: set[str] = set()
+        self._overshoot: dict[str, deque[tuple[bytes, float]]] = {}
+        on_full, on_room = weakref.WeakMethod(self._on_full), weakref.WeakMethod(self._on_room)
+        self.inbox.on_full = lambda channel: _call(on_full, channel)
+        self.inbox.on_room = lambda channel: _call(on_room, channel)
+
+    # ------------------------------------------------------------------ the segment
+
+    def _open(self) -> Segment:
+        """The segment, opened and this process registered in it."""
+        segment = self._segment
+        if segment is not None and not segment.closed:
+            return segment
+        with self._lock:
+            if self._segment is None or self._segment.closed:
+                segment = Segment(self.path, self.size, self.client_id)
+                self._seen.clear()
+                for group in self.groups.groups():
+                    segment.join(group)
+                self._segment = segment
+            return self._segment
+
+    def _lost(self, segment: Segment) -> None:
+        """Somebody removed the segment or gave our place away; the next call opens it again."""
+        with self._lock:
+            if self._segment is segment:
+                self._segment = None
+        segment.close()
+
+    def _ask(self, call: Callable[[Segment], T]) -> T:
+        """``call(segment)``, once more on a new segment when that one is gone."""
+        segment = self._open()
+        try:
+            return call(segment)
+        except SegmentGone:
+            self._lost(segment)
+        return call(self._open())
+
+    def _release(self) -> None:
+        for context in list(self._loops.values()):
+            context.end()
+        self._loops.clear()
+        self._reader = None
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close()
+
+    def _keep(self) -> None:
+        segment = self._segment
+        if segment is not None:
+            try:
+                segment.keep()
+            except SegmentGone:
+                self._lost(segment)
+
+    async def close(self) -> None:
+        """Release what the running loop uses, and with the last loop this process's place in the segment.
+
+        What waits for this process is kept in it, as are its memberships, for the next call that opens the layer.
+        """
+        context = self._loops.pop(asyncio.get_running_loop(), None)
+        if context is not None:
+            if self._reader is context:
+                while self._drain():
+                    pass
+                self._reader = None
+            context.end()
+        if not any(other.loop.is_running() for other in list(self._loops.values())):
+            self._release()
+
+    def close_sync(self) -> None:
+        """Release the place in which this thread waits."""
+        waiter, self._thread.waiter = getattr(self._thread, "waiter", None), None
+        if waiter is not None:
+            waiter.close()
+
+    def _outcome(self, outcome: int, channel: str) -> None:
+        if outcome == shm.FULL:
+            raise self._refuse(channel)
+        if outcome == shm.NO_ROOM:
+            self.drops.count("refused")
+            raise self.ChannelFull(
+                f"no room for {channel!r}: the shared segment in {self.path} is full; read faster, or raise 'size' "
+                f"({self.size} bytes) in CHANNEL_LAYERS CONFIG"
+            )
+        if outcome == shm.GONE:
+            # Nobody can ever read that name again (D-40).
+            self.drops.count("closed")
+
+    # ------------------------------------------------------------------ channels
+
+    def _push_sync(self, channel: str, payload: bytes) -> None:
+        if "!" not in channel:
+            capacity = self.get_capacity(channel)
+            outcome = self._ask(lambda segment: segment.send(channel, payload, capacity, self._expiry_ms))
+        else:
+            process = process_of(channel)
+            if not process:
+                outcome = shm.GONE
+            else:
+                outcome = self._ask(
+                    lambda segment: segment.send_local(process, channel, payload, conf.INBOX_CAPACITY, self._expiry_ms)
+                )
+        if outcome:
+            self._outcome(outcome, channel)
+
+    async def _push(self, channel: str, payload: bytes) -> None:
+        self._push_sync(channel, payload)
+        if "!" in channel and process_of(channel) == self.client_id:
+            self._drain_here()
+
+    async def _pop(self, channel: str) -> bytes:
+        names = [channel]
+        taken = self._ask(lambda segment: segment.take(names))
+        while taken is None:
+            context = self._context()
+            future = context.wait(channel)
+            try:
+                await future
+                # Nothing is awaited between this and the return: a cancelled receive has taken nothing.
+                taken = self._ask(lambda segment: segment.take(names))
+            finally:
+                context.unwait(channel, future, taken is not None)
+        return taken[1]
+
+    def _pop_sync(self, channels: list[str], timeout: float | None) -> tuple[str, bytes] | None:
+        turn = next(self._turn)
+        ends = None if timeout is None else time.monotonic() + timeout
+        waiter: Waiter | None = None
+        try:
+            while True:
+                taken = self._ask(lambda segment: segment.take(channels, turn))
+                left = _TICK if ends is None else min(_TICK, ends - time.monotonic())
+                if taken is not None or left <= 0:
+                    return taken
+                try:
+                    waiter = self._thread_waiter()
+                    if waiter.arm(channels) < 0 and not waiter.wait(left):
+                        self._keep()
+                except SegmentGone:
+                    waiter, self._thread.waiter = None, None
+        finally:
+            # Whatever comes now is for a reader that sleeps: this one is about to be busy.
+            if waiter is not None:
+                try:
+                    waiter.disarm()
+                except SegmentGone:
+                    self._thread.waiter = None
+
+    def _thread_waiter(self) -> Waiter:
+        waiter: Waiter | None = getattr(self._thread, "waiter", None)
+        if waiter is None:
+            waiter = self._thread.waiter = self._ask(Waiter)
+        return waiter
+
+    def new_local_channel(self, prefix: str) -> str:
+        # Whoever learns this name may send to it at once: the segment must know whose it is.
+        self._open()
+        return super().new_local_channel(prefix)
+
+    async def pending(self, channel: str) -> int:
+        if "!" in channel:
+            return self.inbox.unread(channel) if process_of(channel) == self.client_id else 0
+        return self._ask(lambda segment: segment.pending(channel))
+
+    # ------------------------------------------------------------------ groups
+
+    def _join_sync(self, group: str, channel: str) -> None:
+        if "!" not in channel:
+            capacity = self.get_capacity(channel)
+            outcome = self._ask(lambda segment: segment.add_channel(group, channel, capacity))
+        elif process := process_of(channel):
+            outcome = self._ask(lambda segment: segment.add(group, process, channel, conf.INBOX_CAPACITY))
+        else:
+            outcome = shm.GONE
+        if outcome:
+            self._outcome(outcome, channel)
+
+    async def _join(self, group: str, channel: str) -> None:
+        if "!" in channel and process_of(channel) == self.client_id:
+            self._listen()
+            if self._drain_here():
+                # A late join must not outlive the socket that it was for (D-11).
+                if not self.inbox.is_closed(channel) and self.groups.add(group, channel):
+                    self._outcome(self._ask(lambda segment: segment.join(group)), channel)
+                return
+        self._join_sync(group, channel)
+
+    def _leave_sync(self, group: str, channel: str) -> None:
+        if "!" not in channel:
+            self._ask(lambda segment: segment.discard_channel(group, channel))
+        elif process := process_of(channel):
+            outcome = self._ask(lambda segment: segment.discard(group, process, channel, conf.INBOX_CAPACITY))
+            if outcome:
+                self._outcome(outcome, channel)
+
+    async def _leave(self, group: str, channel: str) -> None:
+        if "!" in channel and process_of(channel) == self.client_id and self._drain_here():
+            if self.groups.discard(group, channel):
+                self._group_emptied(group)
+            return
+        self._leave_sync(group, channel)
+
+    def _group_emptied(self, group: str) -> None:
+        self._ask(lambda segment: segment.leave(group, self._seen.pop(group, 0)))
+
+    def _publish_sync(self, group: str, payload: bytes) -> None:
+        members, full = self._ask(
+            lambda segment: segment.publish(group, payload, conf.INBOX_CAPACITY, self._expiry_ms, self.group_expiry)
+        )
+        if full:
+            self.drops.group_full(group, full, members)
+
+    async def _publish(self, group: str, payload: bytes) -> None:
+        self._publish_sync(group, payload)
+        self._drain_here()
+
+    # ------------------------------------------------------------------ flush, statistics
+
+    def _wipe_sync(self) -> None:
+        self._ask(lambda segment: segment.wipe())
+
+    async def _wipe(self) -> None:
+        self._wipe_sync()
+
+    def _forget_local(self) -> None:
+        self._overshoot.clear()
+        self._taken.clear()
+        self._seen.clear()
+        super()._forget_local()
+
+    def statistics(self) -> dict[str, Any]:
+        """As for every layer; ``segment`` tells what the shared segment holds, for all processes."""
+        statistics = super().statistics()
+        segment = self._segment
+        if segment is not None and not segment.closed:
+            statistics["segment"] = segment.counts()
+        return statistics
+
+    # ------------------------------------------------------------------ this process's inbox
+
+    def _context(self) -> _Loop:
+        """What the running loop waits with."""
+        loop = asyncio.get_running_loop()
+        context = self._loops.get(loop)
+        if context is None:
+            with self._lock:
+                for other in list(self._loops.values()):
+                    if other.loop.is_closed():
+                        self._loops.pop(other.loop, None)
+                        other.end()
+                context = self._loops[loop] = _Loop(self, loop)
+        return context
+
+    def _listen(self) -> None:
+        context = self._context()
+        reader = self._reader
+        # One loop reads the inbox, for all; another takes over when that one has stopped.
+        if reader is not context and (reader is None or not reader.loop.is_running()):
+            self._reader = context
+            context.serve()
+
+    def _drain_here(self) -> bool:
+        """Hand out what the inbox holds, when the running loop is the one that does. False: it is not."""
+        reader = self._reader
+        if reader is None or reader.loop is not asyncio._get_running_loop():
+            return False
+        for _ in range(_BATCHES):
+            if self._drain() < _BATCH:
+                break
+        return True
+
+    def _drain(self) -> int:
+        """Take a batch out of the segment and hand it out, in order; returns how many there were."""
+        if self._draining:
+            return 0
+        taken = self._taken
+        if not taken:
+            taken.extend(self._ask(lambda segment: segment.drain(self._inbox_name, _BATCH)))
+        count = len(taken)
+        # A receiver that sends to its own process must not have that overtake the rest of this batch.
+        self._draining = True
+        try:
+            while taken:
+                self._carry_out(*taken.popleft())
+        finally:
+            self._draining = False
+        return count
+
+    def _on_full(self, channel: str) -> None:
+        self._full.add(channel)
+        if channel not in self._overshoot and process_of(channel) == self.client_id:
+            self._ask(lambda segment: segment.mark(channel, True))
+
+    def _on_room(self, channel: str) -> None:
+        self._full.discard(channel)
+        overshoot = self._overshoot.get(channel)
+        while overshoot and channel not in self._full:
+            payload, sent = overshoot.popleft()
+            self.inbox.put(channel, payload, self.clock() - sent)
+        if not overshoot:
+            self._overshoot.pop(channel, None)
+            if channel not in self._full and process_of(channel) == self.client_id:
+                self._ask(lambda segment: segment.mark(channel, False))
+
+    def _put(self, channel: str, payload: bytes, age: float) -> None:
+        """A message that its sender was told is taken, so it is kept: senders are refused from now on (D-39)."""
+        if channel in self._full or channel in self._overshoot:
+            self._overshoot.setdefault(channel, deque()).append((payload, self.clock() - age))
+        else:
+            self.inbox.put(channel, payload, age)
+
+    def detach(self, channel: str) -> None:
+        late = self._overshoot.pop(channel, None)
+        if late:
+            self.drops.count("closed", len(late))
+        super().detach(channel)
+
+    def _carry_out(self, kind: int, target: str, payload: bytes, age: float) -> None:
+        if kind == shm.MESSAGE:
+            self._put(target, payload, age)
+        elif kind == shm.GROUP:
+            self._deliver_group(target, payload, age)
+        elif kind == shm.ADD:
+            group = payload[8:].decode()
+            self._seen[group] = int.from_bytes(payload[:8], "big")
+            if not self.inbox.is_closed(target):
+                if self.groups.add(group, target):
+                    self._ask(lambda segment: segment.join(group))
+            elif not self.groups.members(group):
+                self._group_emptied(group)
+        elif kind == shm.DISCARD:
+            group = payload.decode()
+            if self.groups.discard(group, target):
+                self._group_emptied(group)
+        elif kind == shm.WIPED:
+            self._overshoot.clear()
+            self._seen.clear()
+            super()._forget_local()
+
+
+class _Loop:
+    """How one event loop sleeps: one place in the segment for all that its tasks wait for. Runs on that loop only."""
+
+    def __init__(self, layer: LocalChannelLayer, loop: asyncio.AbstractEventLoop) -> None:
+        self.layer = layer
+        self.loop = loop
+        #: channel: readers that sleep
+        self.sleeping: dict[str, deque[asyncio.Future[None]]] = {}
+        #: channel: the reader that was woken and has not looked yet; the others wait for it
+        self.woken: dict[str, asyncio.Future[None]] = {}
+        self.scheduled = False
+        self.ticks = 0
+        self.waiter: Waiter | None = None
+        self.renew()
+        self.timer = loop.call_later(_TICK, self.tick)
+
+    def renew(self) -> None:
+        """A new place: at the start, and when the old one is gone with its segment."""
+        if self.waiter is not None:
+            self.loop.remove_reader(self.waiter.fileno())
+            self.waiter.close()
+        self.waiter = self.layer._ask(Waiter)
+        self.loop.add_reader(self.waiter.fileno(), self.readable)
+
+    def end(self) -> None:
+        waiter, self.waiter = self.waiter, None
+        self.timer.cancel()
+        if waiter is not None:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(waiter.fileno())
+            waiter.close()
+
+    def readable(self) -> None:
+        if self.waiter is not None:
+            self.waiter.acknowledge()
+            if self.layer._reader is self:
+                self.layer._drain()
+            self.serve()
+
+    def serve_soon(self) -> None:
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self.serve)
+
+    def serve(self) -> None:
+        """Hand out what is there, then sleep for the rest."""
+        self.scheduled = False
+        layer = self.layer
+        batches = 0
+        while self.waiter is not None:
+            names = [name for name in self.sleeping if name not in self.woken]
+            if layer._reader is self:
+                if layer._draining:
+                    # Called by a receiver: sleeping without the inbox would miss what is pushed to it meanwhile.
+                    self.serve_soon()
+                    return
+                names.append(layer._inbox_name)
+            try:
+                ready = self.waiter.arm(names)
+            except SegmentGone:
+                self.renew()
+                continue
+            if ready < 0:
+                return
+            if names[ready] != layer._inbox_name:
+                self.wake(names[ready])
+            elif batches == _BATCHES:
+                self.serve_soon()
+                return
+            else:
+                layer._drain()
+                batches += 1
+
+    def wake(self, channel: str) -> None:
+        """Wake the reader that slept longest."""
+        sleeping = self.sleeping[channel]
+        while sleeping:
+            future = sleeping.popleft()
+            if not future.done():
+                self.woken[channel] = future
+                future.set_result(None)
+                break
+        if not sleeping:
+            del self.sleeping[channel]
+
+    def wait(self, channel: str) -> asyncio.Future[None]:
+        """A future that is done when ``channel`` may have a message. Call :meth:`unwait` afterwards, always."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self.sleeping.setdefault(channel, deque()).append(future)
+        if channel not in self.woken:
+            self.serve()
+        return future
+
+    def unwait(self, channel: str, future: asyncio.Future[None], took: bool) -> None:
+        sleeping = self.sleeping.get(channel)
+        woken = self.woken.get(channel) is future
+        if woken:
+            del self.woken[channel]
+        elif sleeping is not None:
+            sleeping.remove(future)
+            if not sleeping:
+                del self.sleeping[channel]
+        if self.waiter is None:
+            return
+        if channel in self.sleeping:
+            # The next reader of this loop looks, or sleeps on.
+            if woken:
+                self.serve()
+            return
+        if not woken:
+            self.serve()  # so that nothing is pushed at a name that nobody waits for here
+        if not took:
+            # A message that this loop was woken for is for a reader of another process now.
+            self.layer._ask(lambda segment: segment.nudge(channel))
+
+    def tick(self) -> None:
+        """Once a second: look after the dead, after wake-ups that went astray, and after what expired here."""
+        self.timer = self.loop.call_later(_TICK, self.tick)
+        layer = self.layer
+        layer._keep()
+        reader = layer._reader
+        if reader is not None and reader is not self and not reader.loop.is_running():
+            layer._reader = self
+        self.ticks += 1
+        if self.ticks % _TICKS_TO_HOUSEKEEP == 0 and layer._reader is self:
+            layer._housekeep()
+        self.serve()
