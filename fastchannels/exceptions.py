@@ -31,6 +31,7 @@ Raised by consumers to steer the worker (the names of Channels 1.x): :exc:`Consu
 
 from __future__ import annotations
 
+import contextlib
 import typing
 
 __all__ = [
@@ -84,30 +85,22 @@ class MessageRangeError(UsageError, OverflowError):
     """An integer in a message needs more than 64 bits."""
 
 
-class _ChannelFull(UsageError):
+class ChannelFull(UsageError):
     """The channel holds as many unread messages as its capacity allows."""
 
 
-class _MessageTooLarge(UsageError):
+class MessageTooLarge(UsageError):
     """The encoded message is larger than ``max_message_size``."""
 
 
-class _InvalidChannelLayerError(UsageError, ValueError):
+class InvalidChannelLayerError(UsageError, ValueError):
     """A channel layer is configured wrongly."""
 
 
-if typing.TYPE_CHECKING:
-    ChannelFull = _ChannelFull
-    MessageTooLarge = _MessageTooLarge
-    InvalidChannelLayerError = _InvalidChannelLayerError
-else:
-    try:
-        # The same objects, so that ``except channels.exceptions.ChannelFull`` and ours catch each other (D-02).
+if not typing.TYPE_CHECKING:
+    # The same objects, so that ``except channels.exceptions.ChannelFull`` and ours catch each other (D-02).
+    with contextlib.suppress(ImportError):
         from channels.exceptions import ChannelFull, InvalidChannelLayerError, MessageTooLarge
-    except ImportError:
-        ChannelFull = _ChannelFull
-        MessageTooLarge = _MessageTooLarge
-        InvalidChannelLayerError = _InvalidChannelLayerError
 
 
 class PeerError(FastChannelsError):
