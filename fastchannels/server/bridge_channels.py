@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from fastchannels._core.ws import frame
 from fastchannels.envelope import ACK, BUSY, EVENT, REPLIES, SESSION
 from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge
 from fastchannels.server.config import Context
@@ -21,6 +22,7 @@ from fastchannels.server.http import CONTINUE
 from fastchannels.server.protocol import Connection
 from fastchannels.server.stream import HOLD_BODY, HOLD_SOCKET, HttpStream
 from fastchannels.server.timer import NEVER, Timed
+from fastchannels.server.websocket import BINARY, TEXT
 from fastchannels.server.websocket_stream import WebSocketStream
 from fastchannels.server.window import Event, Verdict, Window
 
@@ -67,6 +69,15 @@ class ChannelBridge:
         self.sockets: set[ChannelSocket] = set()
         #: Events that no consumer finished, by reason.
         self.dropped: Counter[str] = Counter()
+        self._framed: Message | None = None
+        self._frame = b""
+
+    def frame_of(self, message: Message, text: str | None, data: bytes | None) -> bytes:  # HOT: group send
+        """The frame of ``message``; the members of a group, who share it, share one frame (design section 5)."""
+        if message is not self._framed:
+            self._frame = frame(BINARY, data or b"") if text is None else frame(TEXT, text)
+            self._framed = message
+        return self._frame
 
     def http(self, connection: Connection, request: Request) -> HttpStream:
         return ChannelHttp(connection, request, self)
@@ -365,6 +376,7 @@ class ChannelSocket(WebSocketStream):
             self.window.resume()
             self._watch()
             self.layer.resume(self._reply)
+            self._kick()
 
     def _add(self, content: Message, size: int) -> None:
         self.window.add("receive", content, size)
@@ -375,7 +387,9 @@ class ChannelSocket(WebSocketStream):
     # ------------------------------------------------------------ to the layer
 
     def _kick(self) -> None:
-        if not self._delivering and self.window.ready:
+        # A client that does not read is given no worker: the answer, and the acknowledgement with it, would find its
+        # reply channel full.
+        if not self._delivering and not self._paused and self.window.ready:
             self._delivering = True
             self.connection.context.spawn(self._deliver())
 
@@ -383,7 +397,7 @@ class ChannelSocket(WebSocketStream):
         """Send the events whose turn it is; ends when one is in flight."""
         window = self.window
         try:
-            while (event := window.take()) is not None:
+            while not self._paused and (event := window.take()) is not None:
                 await self._offer(event)
         finally:
             self._delivering = False
@@ -546,10 +560,8 @@ class ChannelSocket(WebSocketStream):
             if not isinstance(code, int) or not (code == 1000 or 3000 <= code <= 4999):
                 logger.error("a reply to %s is ignored: close code %r", self.request.path, close)
                 return
-        if text is not None:
-            self.send_text(text)
-        elif data is not None:
-            self.send_binary(data)
+        if text is not None or data is not None:
+            self.send_frame(self.bridge.frame_of(reply, text, data))
         if close:
             self.close(code)
 

@@ -201,9 +201,10 @@ class Connection(Timed, asyncio.BufferedProtocol):
         stream.on_end()
         if stream.keep_alive and not context.stopping:
             context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
-            if self._holds:
-                self.release(HOLD_BODY)
-                self.context.loop.call_soon(self._pump)
+            self.release(HOLD_BODY)
+            if self._parser.events:
+                # Not now: the application whose answer this was has not returned yet.
+                context.loop.call_soon(self._pump)
         elif stream.body_complete and not self._parser.events and self._linger < 0:
             self.transport.close()
         else:
