@@ -104,7 +104,7 @@ class Demo:
             self.start_worker()
 
     def start_worker(self) -> Child:
-        worker = Child("worker", [], self.env, self.events)
+        worker = Child("worker", ["-v", "0"], self.env, self.events)
         self.workers.append(worker)
         return worker
 

@@ -60,7 +60,9 @@ class Talker:
 async def talker(port: int, name: str, room: str = "lobby") -> AsyncIterator[Talker]:
     """Someone who has joined ``room`` and heard of it."""
     address = f"ws://127.0.0.1:{port}/chat/{room}/"
-    async with connect(address, origin=f"http://127.0.0.1:{port}", open_timeout=15, proxy=None) as socket:  # type: ignore[arg-type]
+    options: dict[str, Any] = {"origin": f"http://127.0.0.1:{port}", "open_timeout": 15, "proxy": None}
+    # Without max_queue=None the client stops reading at 16 frames that nobody asked for, the closing one among them.
+    async with connect(address, max_queue=None, **options) as socket:
         person = Talker(socket, name)
         await person.send(type="hello", name=name)
         await person.hear(type="welcome", name=name)

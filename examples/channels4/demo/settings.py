@@ -18,7 +18,7 @@ ASGI_APPLICATION = "demo.asgi.application"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [SHARED / "templates"]}]
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [SHARED / "static"]
-USE_TZ = True
+TIME_ZONE = "UTC"
 
 # In the place of channels_redis. Several server processes on this machine may share it.
 CHANNEL_LAYERS = {

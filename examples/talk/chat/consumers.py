@@ -7,10 +7,14 @@ import json
 import os
 import time
 import uuid
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 
 from fastchannels import Group
+from fastchannels.exceptions import DenyConnection
 from fastchannels.generic.websockets import JsonWebsocketConsumer
-from fastchannels.security.websockets import allowed_hosts_only
 from fastchannels.sessions import channel_session
 
 
@@ -19,8 +23,11 @@ def tell(target, **frame):
     target.send({"text": json.dumps(frame)})
 
 
-@allowed_hosts_only
 def ws_connect(message, room):
+    # A browser names the site of the page; pages of other sites have no business here.
+    origin = dict(message["headers"]).get(b"origin", b"").decode("latin-1")
+    if not validate_host(split_domain_port(urlsplit(origin).netloc)[0], settings.ALLOWED_HOSTS):
+        raise DenyConnection
     message.reply_channel.send({"accept": True})
     Group(room).add(message.reply_channel)
 

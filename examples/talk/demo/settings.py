@@ -16,7 +16,7 @@ ROOT_URLCONF = "demo.urls"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [SHARED / "templates"]}]
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [SHARED / "static"]
-USE_TZ = True
+TIME_ZONE = "UTC"
 
 # What joins the protocol server and the workers: queues and groups in shared memory, on this machine.
 CHANNEL_LAYERS = {
