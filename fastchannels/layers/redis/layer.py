@@ -93,7 +93,6 @@ class RedisChannelLayer(ProcessSide):
         self._session_numbers = itertools.count()
         self._clients = weakref.WeakSet()
         self._local = threading.local()
-        self._lock = threading.RLock()
 
     # ------------------------------------------------------------------ event loops and threads
 
@@ -218,7 +217,10 @@ class RedisChannelLayer(ProcessSide):
         if owner == self.client_id:
             await self._push_own(link, channel, payload, capacity)
             return
-        self._check_code(channel, await self._push_inbox(link, owner, wire.MESSAGE, channel, payload, capacity))
+        stored = self._push_inbox(link, owner, wire.MESSAGE, channel, payload, capacity)
+        code = _CHANNEL_FULL if stored is None else await stored
+        if code != _STORED:
+            raise self._refuse_inbox(channel, code)
 
     async def _push_own(self, link: Link, channel: str, payload: bytes, capacity: int) -> None:
         """To a channel of this process: what flies and what waits is known here, so the capacity holds exactly."""
@@ -228,29 +230,29 @@ class RedisChannelLayer(ProcessSide):
             raise self._refuse(channel)
         self._flying[channel] = flying + 1
         try:
-            code = await self._push_inbox(link, self.client_id, wire.OWN, channel, payload, capacity)
+            stored = self._push_inbox(link, self.client_id, wire.OWN, channel, payload, capacity)
+            code = _CHANNEL_FULL if stored is None else await stored
         except LayerUnavailable:
             self._landed(channel)
             raise
         if code != _STORED:
             self._landed(channel)
-            self._check_code(channel, code)
+            raise self._refuse_inbox(channel, code)
 
-    async def _push_inbox(self, link: Link, owner: str, kind: int, channel: str, payload: bytes, capacity: int) -> int:
+    def _push_inbox(
+        self, link: Link, owner: str, kind: int, channel: str, payload: bytes, capacity: int
+    ) -> asyncio.Future[int] | None:
         keys = self.keys
-        stored = link.push(
+        return link.push(
             scripts.INBOX_SEND, (keys.inbox(owner), keys.full(owner)), self._inbox_head(),
             wire.body(kind, channel, payload), channel, capacity,
         )  # fmt: skip
-        return _CHANNEL_FULL if stored is None else await stored
 
-    def _check_code(self, channel: str, code: int) -> None:
-        if code == _STORED:
-            return
+    def _refuse_inbox(self, channel: str, code: int) -> Exception:
         if code == _CHANNEL_FULL:
-            raise self._refuse(channel)
+            return self._refuse(channel)
         self.drops.count("refused")
-        raise ChannelFull(
+        return ChannelFull(
             f"the inbox of the process behind channel {channel!r} holds its capacity, {self.inbox_capacity} messages: "
             "that process is stuck or gone, or raise 'inbox_capacity' in CHANNEL_LAYERS CONFIG"
         )
@@ -267,7 +269,9 @@ class RedisChannelLayer(ProcessSide):
             raise self._refuse(channel)
         keys = self.keys.inbox(owner), self.keys.full(owner)
         body = wire.body(wire.MESSAGE, channel, payload)
-        self._check_code(channel, client.run(scripts.INBOX_SEND, keys, *self._inbox_head(), body)[0])
+        code = client.run(scripts.INBOX_SEND, keys, *self._inbox_head(), body)[0]
+        if code != _STORED:
+            raise self._refuse_inbox(channel, code)
 
     # ------------------------------------------------------------------ receiving
 
@@ -318,24 +322,11 @@ class RedisChannelLayer(ProcessSide):
         owner = process_of(channel)
         if owner != self.client_id:
             await link.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel))
-            return
-        if self.inbox.is_closed(channel):
-            return  # D-11
-        self._listen()
-        if (group, channel) in self._moves:
-            # Behind the discard that is still on its way.
+        elif not self.inbox.is_closed(channel):  # D-11
+            self._listen()
+            # Through the inbox as well: what the same caller sent before must not reach the new member.
             with self._moving(group, channel, True) as token:
                 await link.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel, token))
-            return
-        self.groups.add(group, channel)
-        if group in self._seen:
-            return
-        try:
-            counter = await link.run(scripts.JOIN_PROCESS, *self._join_own(group))
-        except LayerUnavailable:
-            self.groups.discard(group, channel)
-            raise
-        self._saw(group, int(counter))
 
     def _join_sync(self, group: str, channel: str) -> None:
         if "!" not in channel:

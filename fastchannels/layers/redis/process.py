@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -43,6 +44,7 @@ class ProcessSide(ChannelLayer):
         self._group_expiry_ms = round(self.group_expiry * 1000)
         self._lease_ms = round(self.lease * 1000)
         self._inbox_lifetime = self._expiry_ms + INBOX_MARGIN
+        self._lock = threading.RLock()
         self._reader: InboxReader | None = None
         #: Who waits for a process-local channel, on any loop.
         self._waiters: set[asyncio.Future[None]] = set()
@@ -145,9 +147,10 @@ class ProcessSide(ChannelLayer):
     def inbox_lost(self) -> None:
         """Entries of the inbox may be gone: nothing waits for their return any longer."""
         self._flying.clear()
-        moves, self._moves = self._moves, {}
+        with self._lock:
+            moves, self._moves = self._moves, {}
         for (group, channel), pending in moves.items():
-            if [*pending.values()][-1]:
+            if [*pending.values()][-1] and not self.inbox.is_closed(channel):
                 self.groups.add(group, channel)
             else:
                 self._discard(group, channel)
@@ -186,7 +189,8 @@ class ProcessSide(ChannelLayer):
     def _moving(self, group: str, channel: str, joining: bool) -> Iterator[bytes]:
         """A token for the note of a move; the move is void when the note is not known to be on its way."""
         token = b"%d" % next(self._tokens)
-        self._moves.setdefault((group, channel), {})[token] = joining
+        with self._lock:
+            self._moves.setdefault((group, channel), {})[token] = joining
         try:
             yield token
         except LayerUnavailable:
@@ -198,16 +202,17 @@ class ProcessSide(ChannelLayer):
         """Forget the move of ``token`` and those before it. False: it is not to be made any more."""
         if not token:
             return True
-        pending = self._moves.get((group, channel), {})
-        if token.encode() not in pending:
-            return False
-        for earlier in list(pending):
-            del pending[earlier]
-            if earlier == token.encode():
-                break
-        if not pending:
-            del self._moves[group, channel]
-        return True
+        with self._lock:
+            pending = self._moves.get((group, channel), {})
+            if token.encode() not in pending:
+                return False
+            for earlier in list(pending):
+                del pending[earlier]
+                if earlier == token.encode():
+                    break
+            if not pending:
+                del self._moves[group, channel]
+            return True
 
     def _discard(self, group: str, channel: str) -> None:
         if self.groups.discard(group, channel):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import selectors
 import threading
@@ -32,6 +33,56 @@ class TestContractBeforeRedis7(ContractTests):
 
         for kind in (PopLine, BlockingClient):
             monkeypatch.setattr(kind, "_multi", property(lambda self: False, lambda self, value: None), raising=False)
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["attached_receiver", "flush", "close_and_use_again", "group_of_both_kinds", "each_message_reaches_one_reader"],
+)
+def test_on_uvloop(make_layer: Any, view_of: Any, test: str) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    layer = make_layer()
+    views = {"layer": layer, "other": view_of(layer)}
+    call = getattr(ContractTests(), f"test_{test}")
+    arguments = [views[name] for name in inspect.signature(call).parameters]
+    in_thread(lambda: uvloop.run(call(*arguments)))
+
+
+@pytest.mark.parametrize("name", ["jobs", "local"])
+def test_cancelled_receive_loses_nothing_on_uvloop(make_layer: Any, view_of: Any, name: str) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    layer = make_layer()
+    other = view_of(layer)
+
+    async def use() -> None:
+        channel = name if name == "jobs" else await layer.new_channel()
+        await ContractTests().test_cancelled_receive_loses_nothing(layer, other, channel)
+
+    in_thread(lambda: uvloop.run(use()))
+
+
+@pytest.mark.parametrize("address", ["url", "unix"])
+def test_fifty_uvloops_and_a_fork(server: RedisServer, make_layer: Any, address: str) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    layer = make_layer(hosts=[server.url if address == "url" else f"unix://{server.path}"])
+
+    async def use(channel: str = "jobs", fork: bool = False) -> None:
+        name = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive(channel))
+        await layer.send(name, HELLO)
+        assert await soon(layer.receive(name)) == HELLO
+        if fork:
+            in_child(lambda: {"none": in_thread(lambda: uvloop.run(use("childs")))})
+        await layer.send(channel, HELLO)
+        assert await soon(waiting) == HELLO
+
+    with server.client() as redis:
+        before = len(redis.client_list())
+        in_thread(lambda: [uvloop.run(use(fork=n == 49)) for n in range(50)])
+        ends = time.monotonic() + DEADLINE
+        while len(redis.client_list()) > before and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert len(redis.client_list()) <= before
 
 
 def test_options() -> None:
@@ -254,6 +305,19 @@ async def test_message_queued_before_a_discard_is_delivered(make_layer: Any) -> 
         assert await soon(layer.receive(name)) == {"n": n}
     await until(lambda: not layer.groups.groups())
     assert layer.inbox.unread(name) == 0
+
+
+async def test_message_queued_before_an_add_is_not_delivered(make_layer: Any) -> None:
+    layer = make_layer()
+    before, name = await layer.new_channel(), await layer.new_channel()
+    await layer.group_add("g", before)
+    for n in range(50):
+        await layer.group_send("g", {"before": n})
+        await layer.group_add("g", name)
+        await layer.group_send("g", {"n": n})
+        await layer.group_discard("g", name)
+        assert await soon(layer.receive(name)) == {"n": n}
+        assert [await soon(layer.receive(before)) for _ in range(2)] == [{"before": n}, {"n": n}]
 
 
 async def test_late_add_of_a_closed_channel_is_refused(server: RedisServer, make_layer: Any, view_of: Any) -> None:
