@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import hashlib
+import os
 import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -188,7 +190,7 @@ class ChannelLayerManager:
     def configs(self) -> Mapping[str, Mapping[str, Any]]:
         """The setting; without it, the layer of this machine."""
         configs: Mapping[str, Mapping[str, Any]] | None = getattr(settings, "CHANNEL_LAYERS", None)
-        return configs or {DEFAULT_CHANNEL_LAYER: {"BACKEND": DEFAULT_BACKEND}}
+        return configs or {DEFAULT_CHANNEL_LAYER: {"BACKEND": DEFAULT_BACKEND, "CONFIG": {"path": _project_path()}}}
 
     def __getitem__(self, alias: str) -> ChannelLayerWrapper:
         wrapper = self._layers.get(alias)
@@ -284,6 +286,14 @@ class ChannelLayerManager:
         except InvalidChannelLayerError as error:
             raise InvalidChannelLayerError(f"{where}: {error}") from error
         return ChannelLayerWrapper(layer, alias, self.routing(alias))
+
+
+def _project_path() -> str:
+    """Where the layer of this machine lives when nothing is configured: one place a project, so that two can run."""
+    from fastchannels.layers.local import default_path
+
+    project = str(getattr(settings, "BASE_DIR", None) or os.getcwd())
+    return f"{default_path()}-{hashlib.sha256(os.path.abspath(project).encode()).hexdigest()[:12]}"
 
 
 def _choice(wrong: object, known: Iterable[str]) -> str:

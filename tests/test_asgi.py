@@ -58,9 +58,13 @@ class TestManager:
             assert manager["default"] is not mine
 
     def test_without_the_setting_it_is_the_layer_of_this_machine(self):
-        with override_settings(CHANNEL_LAYERS=None):
-            backend = ChannelLayerManager().configs["default"]["BACKEND"]
-        assert backend == "fastchannels.layers.local.LocalChannelLayer"
+        with override_settings(CHANNEL_LAYERS=None, BASE_DIR="/one"):
+            config = ChannelLayerManager().configs["default"]
+        assert config["BACKEND"] == "fastchannels.layers.local.LocalChannelLayer"
+        with override_settings(CHANNEL_LAYERS=None, BASE_DIR="/two"):
+            other = ChannelLayerManager().configs["default"]
+        # Two projects of one user do not take each other's messages.
+        assert config["CONFIG"]["path"] != other["CONFIG"]["path"]
 
     @pytest.mark.parametrize(
         ("config", "text"),
