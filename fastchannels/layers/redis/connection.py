@@ -254,10 +254,10 @@ def _ignore(reply: Any) -> None:
 class Link:
     """The command connection of one event loop; opened by the first command, and again after a loss.
 
-    Guarantees: commands take effect in the order in which they were given; those of one tick leave in one write; sends
-    to one list between two other commands are one script call. A command that was written and then lost its
-    connection fails with ``LayerUnavailable`` and is never written again (at most once); one that was not written yet
-    waits for the next connection, up to ``reconnect_timeout``.
+    Guarantees: commands take effect in the order in which they were given (when Redis forgot its scripts, scripts among
+    themselves); those of one tick leave in one write; sends to one list between two other commands are one script call.
+    A command that was written and then lost its connection fails with ``LayerUnavailable`` and is never written again
+    (at most once); one that was not written yet waits for the next connection, up to ``reconnect_timeout``.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outage: Outage) -> None:

@@ -96,6 +96,39 @@ async def test_error_reply_reaches_its_caller_only(link: Link) -> None:
         await soon(failed)
 
 
+async def test_nothing_overtakes_a_script_that_redis_forgot(server: RedisServer, link: Link) -> None:
+    """Also when another process loads it again while the first answers are on their way."""
+    opened = link.connection
+    assert opened is not None
+    assert opened._transport is not None
+    on_reply = opened.on_reply
+    last: list[asyncio.Future[int] | None] = []
+
+    def between(reply: object) -> None:
+        on_reply(reply)
+        if not last:
+            with server.client() as other:
+                for script in scripts.ALL:
+                    other.script_load(script.source)
+            last.append(push(link, "q", b"3"))
+            link._flush()
+
+    opened.on_reply = between
+    with server.client() as other:
+        other.script_flush()
+    opened._transport.pause_reading()
+    for body in (b"1", b"2"):
+        push(link, "q", body)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert len(link._sent) == 2
+    opened._transport.resume_reading()
+    await until(lambda: bool(last))
+    assert last[0] is not None
+    await soon(last[0])
+    assert await bodies(link, "q") == [b"1", b"2", b"3"]
+
+
 async def test_bytes_that_are_not_resp_end_the_connection() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"PING\r\n")

@@ -418,19 +418,22 @@ def test_fifty_runs_leave_no_client_behind(server: RedisServer, make_layer: Any)
 
 async def test_close_loses_no_message(make_layer: Any, view_of: Any) -> None:
     """A pop that blocks is ended in order: what it takes on its way out is there after the close."""
-    layer = make_layer(capacity=1000)
+    layer = make_layer()
     other = view_of(layer)
     name = await layer.new_channel()
-    for n in range(30):
+    for n in range(5):
         waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("jobs", name)]
-        await layer.pending("jobs")
+        await until(lambda: layer._session().channels._line.blocked and layer._reader._line.blocked)
         for task in waiting:
             task.cancel()
-        await asyncio.gather(
-            layer.close(), other.send("jobs", {"n": n}), other.send(name, {"n": n}), *waiting, return_exceptions=True
-        )
+        # The loop stands still: Redis pops both for this process, which has not read them when it closes.
+        other.send_sync("jobs", {"n": n})
+        other.send_sync(name, {"n": n})
+        await layer.close()
+        assert await other.pending("jobs") == 0
         for channel in ("jobs", name):
             assert await soon(layer.receive(channel)) == {"n": n}
+    other.close_sync()
 
 
 async def test_receives_end_when_the_layer_is_closed(make_layer: Any) -> None:
@@ -451,15 +454,25 @@ def test_fork_with_live_connections(server: RedisServer, make_layer: Any) -> Non
         waiting = asyncio.create_task(layer.receive("jobs"))
         await layer.send(name, HELLO)
         assert await soon(layer.receive(name)) == HELLO
-        await layer.pending("jobs")
-        assert in_child(child)["own"] == HELLO
+        session = layer._session()
+        await until(lambda: session.channels._line.blocked)
+        lines = (session.link, session.channels._line, session.inbox._line, layer._client())
+        inherited = [getattr(line, "connection", line)._sock.fileno() for line in lines]
+        assert in_child(lambda: child(inherited))["own"] == HELLO
         # The connections of this process are whole.
         await layer.send(name, {"n": 2})
         assert await soon(layer.receive(name)) == {"n": 2}
         await layer.send("jobs", {"n": 3})
         assert await soon(waiting) == {"n": 3}
+        layer.send_sync("jobs", {"n": 4})
+        layer.close_sync()
 
-    def child() -> dict[str, Any]:
+    def child(inherited: list[int]) -> dict[str, Any]:
+        for descriptor in inherited:
+            # A blocked pop that lived on here would take messages from the parent.
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
+
         async def use() -> dict[str, Any]:
             name = await layer.new_channel()
             await layer.send(name, HELLO)
@@ -467,8 +480,11 @@ def test_fork_with_live_connections(server: RedisServer, make_layer: Any) -> Non
 
         return in_thread(lambda: asyncio.run(use()))
 
-    layer.send_sync("other", HELLO)
-    in_thread(lambda: asyncio.run(use()))
+    async def main() -> None:
+        layer.send_sync("other", HELLO)
+        await use()
+
+    in_thread(lambda: asyncio.run(main()))
 
 
 async def test_unix_socket(server: RedisServer, make_layer: Any) -> None:
