@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import atexit
 import os
 import subprocess
 import sys
@@ -58,6 +57,9 @@ class Command(RunserverCommand):
     addr: str
     port: str
 
+    def close_server(self) -> None:
+        """End the server of another thread in good order; replaced while there is one."""
+
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Django's options, those of its staticfiles, and those of 1.x."""
         super().add_arguments(parser)  # type: ignore[arg-type]
@@ -91,7 +93,11 @@ class Command(RunserverCommand):
             except ImproperlyConfigured as error:
                 raise CommandError(str(error)) from error
         elif alone:
-            autoreload.run_with_reloader(self.serve_reloading, options)
+            try:
+                autoreload.run_with_reloader(self.serve_reloading, options)
+            finally:
+                # Here and not by atexit: by then Python takes no more work for the executors that consumers end with.
+                self.close_server()
         else:
             self.serve_beside_a_worker(options)
 
@@ -194,7 +200,7 @@ class Command(RunserverCommand):
             if threading.current_thread() is threading.main_thread():
                 server.run()
             else:
-                _run_in_thread(server)
+                self.run_in_thread(server)
         except UsageError as error:
             self.stderr.write(f"Error: {error}")
             sys.stderr.flush()
@@ -202,6 +208,28 @@ class Command(RunserverCommand):
                 sys.exit(1)
             # sys.exit would end this thread only.
             os._exit(1)
+
+    def run_in_thread(self, server: Server) -> None:
+        """Serve on a loop of this thread until :meth:`close_server`."""
+        loop = new_event_loop()
+        try:
+            task = loop.create_task(server.serve(install_signals=False))
+            ended = threading.Event()
+
+            def close() -> None:
+                if not ended.is_set():
+                    loop.call_soon_threadsafe(task.cancel)
+                    ended.wait(GRACE + 1)
+
+            self.close_server = close  # type: ignore[method-assign]
+            try:
+                loop.run_until_complete(task)
+            except asyncio.CancelledError:
+                pass
+            finally:
+                ended.set()
+        finally:
+            loop.close()
 
     # ------------------------------------------------------------------ what a person sees
 
@@ -350,26 +378,3 @@ def _worker_arguments(options: dict[str, Any]) -> list[str]:
 def _serves_static(options: dict[str, Any]) -> bool:
     wanted = options["use_static_handler"] and (settings.DEBUG or options["insecure_serving"])
     return bool(wanted and apps.is_installed("django.contrib.staticfiles"))
-
-
-def _run_in_thread(server: Server) -> None:
-    """Serve on a loop of this thread; when the process ends, the sockets are closed in good order."""
-    loop = new_event_loop()
-    try:
-        task = loop.create_task(server.serve(install_signals=False))
-        ended = threading.Event()
-
-        def close() -> None:
-            loop.call_soon_threadsafe(task.cancel)
-            ended.wait(GRACE + 1)
-
-        atexit.register(close)
-        try:
-            loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            atexit.unregister(close)
-            ended.set()
-    finally:
-        loop.close()
