@@ -113,15 +113,14 @@ def _as_bytes(value: Any, what: str) -> bytes:
 class AsgiHttp(HttpStream):
     """One request, answered by a run of the application."""
 
-    __slots__ = ("_buffered", "_chunks", "_continue", "_more", "_task", "_timeout", "_waiters", "bridge")
+    #: The application has not been given the end of the body.
+    _more = True
+    _buffered = 0
 
     def __init__(self, connection: Connection, request: Request, bridge: AsgiBridge) -> None:
         super().__init__(connection, request)
         self.bridge = bridge
-        #: The application has not been given the end of the body.
-        self._more = True
         self._chunks: list[bytes] = []
-        self._buffered = 0
         self._continue = request.expect_continue and not request.complete
         self._waiters: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -131,7 +130,8 @@ class AsgiHttp(HttpStream):
         context = self.connection.context
         if self._timeout:
             context.wheel.arm(self, context.deadline(self._timeout))
-        self._task = context.spawn(self._run())
+        self._task = task = context.loop.create_task(self._run())
+        context.tasks.add(task)
 
     async def _run(self) -> None:  # HOT: http hello
         scope = _scope(self.connection, self.request, "http", self.bridge.state)
@@ -146,14 +146,19 @@ class AsgiHttp(HttpStream):
         except Exception:
             logger.exception("%s: the application raised", _describe(self.connection, self.request))
             self.fail(500)
-            return
-        if not (self.done or self.disconnected):
-            logger.error(
-                "%s: the application returned without %s",
-                _describe(self.connection, self.request),
-                "completing its response" if self.started else "answering",
-            )
-            self.fail(500)
+        else:
+            if not (self.done or self.disconnected):
+                logger.error(
+                    "%s: the application returned without %s",
+                    _describe(self.connection, self.request),
+                    "completing its response" if self.started else "answering",
+                )
+                self.fail(500)
+        finally:
+            # Here and not in a callback of the task, which would cost a turn of the loop.
+            if self._task is not None:
+                self.connection.context.tasks.discard(self._task)
+            self.connection.context.note_end()
 
     # ------------------------------------------------------------ from the connection
 
@@ -169,10 +174,12 @@ class AsgiHttp(HttpStream):
         self._wake()
 
     def on_end(self) -> None:
-        self.connection.context.wheel.disarm(self)
+        if self._timeout:
+            self.connection.context.wheel.disarm(self)
         if self.disconnected and self._task is not None and not self._task.done():
             _Reaper(self.connection.context, self._task, _describe(self.connection, self.request))
-        self._wake()
+        if self._waiters:
+            wake(self._waiters)
 
     def expired(self, now: float) -> None:
         logger.warning("%s: no progress for %s s", _describe(self.connection, self.request), self._timeout)
@@ -245,7 +252,7 @@ class AsgiHttp(HttpStream):
                 raise ValueError("http.response.start without a status")
             self.start(message["status"], message.get("headers", ()))
             # The first piece of the body normally follows at once and takes the head along.
-            self.connection.context.loop.call_soon(self.flush)
+            self.connection.context.flush_soon(self)
         else:
             raise ValueError(f"message type {kind!r}: http.response.start and http.response.body answer a request")
 

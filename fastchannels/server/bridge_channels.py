@@ -123,18 +123,6 @@ def _envelope(connection: Connection, request: Request) -> Message:
 class ChannelHttp(HttpStream):
     """One request on ``http.request``, answered on a channel of its own."""
 
-    __slots__ = (
-        "_buffered",
-        "_chunks",
-        "_delivering",
-        "_reply",
-        "_sent",
-        "_timeout",
-        "_waiter",
-        "bridge",
-        "layer",
-    )
-
     def __init__(self, connection: Connection, request: Request, bridge: ChannelBridge) -> None:
         super().__init__(connection, request)
         self.bridge = bridge

@@ -76,12 +76,24 @@ class Context:
         self.stopping = False
         #: Set whenever something ended while the server stops.
         self.ended = asyncio.Event()
+        self._held: list[HttpStream] = []
         self.bridge: Bridge
         self.loop: asyncio.AbstractEventLoop
 
     def deadline(self, seconds: float | None) -> float:
         """The time in ``seconds``; never, for no limit."""
         return self.wheel.clock() + seconds if seconds is not None and seconds > 0 else float("inf")
+
+    def flush_soon(self, stream: HttpStream) -> None:
+        """Let the head of ``stream`` leave after this turn of the loop, unless its body takes it along before."""
+        if not self._held:
+            self.loop.call_soon(self._flush)
+        self._held.append(stream)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        for stream in held:
+            stream.flush()
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         """Run ``coroutine`` as a task that is kept until it ends."""

@@ -29,7 +29,19 @@ class Request:
     )
 
     def __init__(
-        self, method: str, path: str, raw_path: bytes, query_string: bytes, version: str, headers: Headers
+        self,
+        method: str,
+        path: str,
+        raw_path: bytes,
+        query_string: bytes,
+        version: str,
+        headers: Headers,
+        keep_alive: bool = True,
+        websocket: bool = False,
+        chunked: bool = False,
+        expect_continue: bool = False,
+        content_length: int | None = None,
+        root_path: str | None = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -37,15 +49,15 @@ class Request:
         self.query_string = query_string
         self.version = version
         self.headers = headers
-        self.keep_alive = True
-        self.websocket = False
-        self.chunked = False
-        self.expect_continue = False
-        #: The whole body had arrived with the head, and it was empty.
-        self.complete = False
-        self.content_length: int | None = None
+        self.keep_alive = keep_alive
+        self.websocket = websocket
+        self.chunked = chunked
+        self.expect_continue = expect_continue
+        self.content_length = content_length
         #: From the header ``Daphne-Root-Path``, which is not among ``headers``.
-        self.root_path: str | None = None
+        self.root_path = root_path
+        #: The whole request had arrived with its head: it has no body.
+        self.complete = False
 
     @property
     def shown(self) -> str:

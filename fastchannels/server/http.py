@@ -38,6 +38,9 @@ _SPECIAL: Final = frozenset(
 )
 
 
+_METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+
+
 class HttpParser:
     """Feed it what a client sends; take ``events`` from the left. After an ``HttpError`` event it ignores all input."""
 
@@ -50,7 +53,10 @@ class HttpParser:
         "_headers",
         "_host",
         "_in_head",
-        "_limits",
+        "_max_count",
+        "_max_fed",
+        "_max_size",
+        "_max_target",
         "_parser",
         "_replaying",
         "_request",
@@ -64,7 +70,10 @@ class HttpParser:
     )
 
     def __init__(self, limits: HttpLimits = HttpLimits()) -> None:  # noqa: B008 - an immutable tuple
-        self._limits = limits
+        self._max_target = limits.target
+        self._max_size = limits.header_bytes
+        self._max_count = limits.headers
+        self._max_fed = limits.target + limits.header_bytes + 65536
         self._parser: Any = httptools.HttpRequestParser(self)
         #: In order; ``BODY_END`` is left out after a request without a body, whose ``complete`` is true instead.
         self.events: deque[Request | bytes | BodyEnd | HttpError] = deque()
@@ -97,7 +106,7 @@ class HttpParser:
         # A name or value that does not end is not reported until it does: bound it by what was fed.
         if self._in_head:
             self._fed += len(data)
-            if self._fed > self._limits.header_bytes + self._limits.target + 65536:
+            if self._fed > self._max_fed:
                 self._fail(HttpError(431, "the request head is too large"))
                 return
         try:
@@ -149,7 +158,7 @@ class HttpParser:
         if self._replaying:
             return
         self._target += url
-        if len(self._target) > self._limits.target:
+        if len(self._target) > self._max_target:
             raise HttpError(414, "the request target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:  # HOT: http hello
@@ -157,7 +166,7 @@ class HttpParser:
             return
         self._size += len(name) + len(value) + 4
         self._count += 1
-        if self._size > self._limits.header_bytes or self._count > self._limits.headers:
+        if self._size > self._max_size or self._count > self._max_count:
             raise HttpError(431, "too many or too large header fields")
         if not self._in_head or b"_" in name:
             return  # trailers are not passed on; underscores could shadow dashes in META (D-61)
@@ -200,7 +209,7 @@ class HttpParser:
                 raise HttpError(400, "Transfer-Encoding in an HTTP/1.0 request")
         elif self._host is None:
             raise HttpError(400, "a request needs a Host header")
-        method = parser.get_method().decode("ascii")
+        method = _METHODS.get(parser.get_method()) or parser.get_method().decode("ascii")
         if method == "CONNECT":
             raise HttpError(501, "CONNECT")
         target = self._target
@@ -213,17 +222,27 @@ class HttpParser:
             path = urllib.parse.unquote(raw_path.decode("ascii"))
         else:
             path = raw_path.decode("ascii")
-        request = Request(method, path, raw_path, query, version, self._headers)
-        request.keep_alive = parser.should_keep_alive()
-        request.chunked = self._chunked
-        request.content_length = self._content_length
-        request.root_path = self._root_path
+        websocket = expect = False
         if version == "1.1":
-            request.expect_continue = self._expect
+            expect = self._expect
             if self._upgrade == b"websocket" and parser.should_upgrade():
                 if self._chunked or self._content_length:
                     raise HttpError(400, "a WebSocket handshake has no body")
-                request.websocket = True
+                websocket = True
+        request = Request(
+            method,
+            path,
+            raw_path,
+            query,
+            version,
+            self._headers,
+            parser.should_keep_alive(),
+            websocket,
+            self._chunked,
+            expect,
+            self._content_length,
+            self._root_path,
+        )
         self._request = request
         self.events.append(request)
 
@@ -302,14 +321,6 @@ class CommonHeaders:
             self.both = self.date + self.server
 
 
-def status_line(status: int) -> bytes:
-    """The first line of a response; a reason phrase may be empty."""
-    line = _STATUS_LINES.get(status)
-    if line is None:
-        line = b"HTTP/1.1 %d \r\n" % status
-    return line
-
-
 def _kind_of(name: bytes) -> int:
     if not isinstance(name, bytes):
         raise TypeError(f"header name {name!r}: bytes are needed")
@@ -331,55 +342,58 @@ def encode_head(
     """
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise ValueError(f"response status {status!r}: 200 to 999 is possible")
-    lines = [status_line(status)]
+    line = _STATUS_LINES.get(status)
+    parts = [line if line is not None else b"HTTP/1.1 %d \r\n" % status]
+    breaks = 1
     length = CHUNKED
     has_date = has_server = False
     for name, value in headers:
         kind = _checked.get(name, -1)
-        if kind < 0:
-            kind = _kind_of(name)
-        if kind == _LENGTH:
-            new_length = _parse_length(value)
-            if length not in (CHUNKED, new_length):
-                raise ValueError("two Content-Length headers that differ")
-            if length == new_length or status == 204:
+        if kind:
+            if kind < 0:
+                kind = _kind_of(name)
+            if kind == _LENGTH:
+                new_length = _parse_length(value)
+                if length not in (CHUNKED, new_length):
+                    raise ValueError("two Content-Length headers that differ")
+                if length == new_length or status == 204:
+                    continue
+                length = new_length
+            elif kind == _CODING:
+                continue  # the server frames the body (D-35)
+            elif kind == _CONNECTION:
+                if b"close" in value.lower():
+                    keep_alive = False
                 continue
-            length = new_length
-        elif kind == _CODING:
-            continue  # the server frames the body (D-35)
-        elif kind == _CONNECTION:
-            if b"close" in value.lower():
-                keep_alive = False
-            continue
-        elif kind == _DATE:
-            has_date = True
-        elif kind == _SERVER:
-            has_server = True
-        lines.append(b"%b: %b\r\n" % (name, value))
-    block = b"".join(lines)
+            elif kind == _DATE:
+                has_date = True
+            elif kind == _SERVER:
+                has_server = True
+        breaks += 1
+        parts += (name, b": ", value, b"\r\n")
+    block = b"".join(parts)
     # Each line was built with one break. Any more came from the application and would smuggle a header or a response.
-    if not block.count(b"\n") == block.count(b"\r") == len(lines) or b"\0" in block:
+    if not block.count(b"\n") == block.count(b"\r") == breaks or b"\0" in block:
         raise ValueError("a response header holds a line break or a NUL")
     if not (has_date or has_server):
-        tail = [common.both]
+        tail = common.both
     else:
-        tail = [b"" if has_date else common.date, b"" if has_server else common.server]
+        tail = (b"" if has_date else common.date) + (b"" if has_server else common.server)
     if request.method == "HEAD" or status == 204 or status == 304:
         framing = NO_BODY
     elif length >= 0:
         framing = length
     elif request.version == "1.1":
         framing = CHUNKED
-        tail.append(b"Transfer-Encoding: chunked\r\n")
+        tail += b"Transfer-Encoding: chunked\r\n"
     else:
         framing = UNTIL_CLOSE
         keep_alive = False
     if not keep_alive:
-        tail.append(b"Connection: close\r\n")
+        tail += b"Connection: close\r\n"
     elif request.version == "1.0":
-        tail.append(b"Connection: keep-alive\r\n")
-    tail.append(b"\r\n")
-    return block + b"".join(tail), framing, keep_alive
+        tail += b"Connection: keep-alive\r\n"
+    return b"%b%b\r\n" % (block, tail), framing, keep_alive
 
 
 def _parse_length(value: bytes) -> int:

@@ -17,7 +17,7 @@ from fastchannels.server.config import Context
 from fastchannels.server.events import BodyEnd, Request
 from fastchannels.server.http import HttpParser, encode_head, error_page
 from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
-from fastchannels.server.timer import Timed
+from fastchannels.server.timer import NO_SLOT, Timed
 from fastchannels.server.websocket_stream import WebSocketStream
 
 logger = logging.getLogger("fastchannels.server")
@@ -200,8 +200,13 @@ class Connection(Timed, asyncio.BufferedProtocol):
         self._stream = None
         stream.on_end()
         if stream.keep_alive and not context.stopping:
-            context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
-            self.release(HOLD_BODY)
+            wheel = context.wheel
+            if self._slot == NO_SLOT:
+                wheel.arm(self, wheel.now + context.config.keep_alive_timeout)
+            else:
+                self.deadline = wheel.now + context.config.keep_alive_timeout
+            if self._holds:
+                self.release(HOLD_BODY)
             if self._parser.events:
                 # Not now: the application whose answer this was has not returned yet.
                 context.loop.call_soon(self._pump)
@@ -265,7 +270,8 @@ class Connection(Timed, asyncio.BufferedProtocol):
                     return  # it belongs to a later request; the answers before it come first
                 events.popleft()
                 self._answer_error(event, stream)
-        self.release(HOLD_PIPELINE)
+        if self._holds:
+            self.release(HOLD_PIPELINE)
 
     def _answer_error(self, error: HttpError, stream: HttpStream | None) -> None:
         """The client broke HTTP: answer in place of the response that has not begun, then close."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastchannels.server.events import Headers, Request
 from fastchannels.server.http import CHUNKED, LAST_CHUNK, NO_BODY, UNTIL_CLOSE, chunk, encode_head, error_page
-from fastchannels.server.timer import Timed
+from fastchannels.server.timer import NEVER, NO_SLOT, Timed
 
 if TYPE_CHECKING:
     from fastchannels.server.protocol import Connection
@@ -27,39 +27,28 @@ _JOIN_BELOW: Final = 64 * 1024
 class HttpStream(Timed):
     """Subclassed by each bridge: it calls ``start``, ``body``, ``fail``; the connection calls the ``on_`` methods."""
 
-    __slots__ = (
-        "_framing",
-        "_head",
-        "body_complete",
-        "connection",
-        "disconnected",
-        "done",
-        "keep_alive",
-        "request",
-        "since",
-        "size",
-        "started",
-        "status",
-    )
+    # One is made for each request, so what most never change stays on the class.
+    #: ``start`` was called; its head may still be held, see ``begun``.
+    started = False
+    #: The response is complete.
+    done = False
+    #: The client left, or was cut off, before the response was complete.
+    disconnected = False
+    status = 0
+    size = 0
+    #: When it began, for the action logger.
+    since = 0.0
+    _head: bytes | None = None
+    _framing: int = NO_BODY
 
     def __init__(self, connection: Connection, request: Request) -> None:
-        super().__init__()
+        self.deadline = NEVER
+        self._slot = NO_SLOT
         self.connection = connection
         self.request = request
         #: The whole request has been read.
         self.body_complete = request.complete
-        #: ``start`` was called; its head may still be held, see ``begun``.
-        self.started = False
-        #: The response is complete, or was cut.
-        self.done = False
-        #: The client left before the response was complete.
-        self.disconnected = False
         self.keep_alive = request.keep_alive
-        self.status = 0
-        self.size = 0
-        self.since = 0.0
-        self._head: bytes | None = None
-        self._framing = NO_BODY
 
     # ------------------------------------------------------------ what a bridge overrides
 

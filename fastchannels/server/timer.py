@@ -11,7 +11,7 @@ from typing import Final
 
 RESOLUTION: Final = 0.25  #: seconds; a deadline is noticed at most this much late
 NEVER: Final = math.inf
-_NO_SLOT: Final = 1 << 62
+NO_SLOT: Final = 1 << 62  #: of an entry that is not armed
 
 logger = logging.getLogger("fastchannels.server")
 
@@ -23,7 +23,7 @@ class Timed:
 
     def __init__(self) -> None:
         self.deadline = NEVER
-        self._slot = _NO_SLOT
+        self._slot = NO_SLOT
 
     def expired(self, now: float) -> None:
         raise NotImplementedError
@@ -59,7 +59,7 @@ class Wheel:
         entries = self._slots.get(timed._slot)
         if entries is not None:
             entries.discard(timed)
-        timed._slot = _NO_SLOT
+        timed._slot = NO_SLOT
 
     def tick(self) -> None:
         """Fire what is due."""
@@ -69,7 +69,7 @@ class Wheel:
             for timed in self._slots.pop(slot):
                 if timed._slot != slot:
                     continue  # moved or disarmed by one of its neighbours
-                timed._slot = _NO_SLOT
+                timed._slot = NO_SLOT
                 if timed.deadline > now:
                     self.arm(timed, timed.deadline)
                     continue

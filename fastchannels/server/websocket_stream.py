@@ -285,8 +285,6 @@ class WebSocketStream(Timed):
 class _Denial(HttpStream):
     """A response in place of a WebSocket (extension ``websocket.http.response``)."""
 
-    __slots__ = ("_socket",)
-
     def __init__(self, socket: WebSocketStream) -> None:
         super().__init__(socket.connection, socket.request)
         socket.request.keep_alive = False
