@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import os
 import selectors
-import threading
 import time
 from typing import Any
 
@@ -215,37 +214,6 @@ async def test_membership_outlives_group_expiry_without_sends(server: RedisServe
     await until(lambda: got == [HELLO])
 
 
-async def test_flush_leaves_other_prefixes_and_foreign_keys(server: RedisServer, make_layer: Any) -> None:
-    a, ab = make_layer(prefix="flush"), make_layer(prefix="flushed")
-    foreign = ["flush", "flushjobs", "flush:group:g", "flush|stray", "xflush|q|jobs"]
-    with server.client() as redis:
-        for key in foreign:
-            redis.set(key, 1)
-        for layer in (a, ab):
-            await layer.send("jobs", HELLO)
-            await layer.group_add("g", "jobs")
-            await layer.group_add("g", await layer.new_channel())
-        await a.flush()
-        assert redis.exists(*foreign) == len(foreign)
-        assert await ab.pending("jobs") == 1
-        assert redis.hlen(ab.keys.group("g")) == 2
-        left = {a.keys.split(key.decode())[0] for key in redis.scan_iter(match=a.keys.pattern())}
-        assert left <= {"l", "w", ""}
-        redis.delete(*foreign)
-
-
-async def test_flush_reaches_the_members_of_other_processes(make_layer: Any, view_of: Any) -> None:
-    layer = make_layer()
-    layer.heartbeat = 0.1
-    other = view_of(layer)
-    name = await layer.new_channel()
-    await layer.group_add("g", name)
-    await layer.send(name, HELLO)
-    await until(lambda: layer.inbox.unread(name) == 1)
-    await other.flush()
-    await until(lambda: not layer.groups.groups() and layer.inbox.unread(name) == 0)
-
-
 async def test_idle_readers_send_heartbeats_only(server: RedisServer, make_layer: Any) -> None:
     layer = make_layer()
     layer.heartbeat = 0.2
@@ -359,91 +327,6 @@ async def test_expired_message_behind_the_reader_is_not_delivered(make_layer: An
         await asyncio.sleep(0.3)
         await layer.send(name, {"n": 2})
         assert await soon(layer.receive(name)) == {"n": 2}
-
-
-async def test_sharing_one_process_among_loops_and_threads(make_layer: Any) -> None:
-    """The inbox is read on one loop; when that ends, another takes over."""
-    layer = make_layer()
-    name = await soon(asyncio.to_thread(lambda: asyncio.run(layer.new_channel())))
-    assert layer._reader is None
-    here = asyncio.create_task(layer.receive(name))
-    await until(lambda: layer._reader is not None)
-
-    async def there() -> dict[str, Any]:
-        own = await layer.new_channel()
-        await layer.send(own, HELLO)
-        await layer.send(name, {"to": "here"})
-        message: dict[str, Any] = await soon(layer.receive(own))
-        return message
-
-    assert await soon(asyncio.to_thread(lambda: asyncio.run(there()))) == HELLO
-    assert await soon(here) == {"to": "here"}
-
-
-async def test_reader_moves_to_a_loop_that_lives(make_layer: Any) -> None:
-    layer = make_layer()
-    name = await layer.new_channel()
-    started = threading.Event()
-
-    async def there() -> Any:
-        task = asyncio.create_task(layer.receive(name))
-        await asyncio.sleep(0)
-        started.set()
-        return await soon(task)
-
-    received = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(there())))
-    await asyncio.to_thread(started.wait, DEADLINE)
-    await layer.close()
-    await asyncio.to_thread(layer.send_sync, name, HELLO)
-    assert await soon(received) == HELLO
-
-
-def test_fifty_runs_leave_no_client_behind(server: RedisServer, make_layer: Any) -> None:
-    layer = make_layer()
-
-    async def use() -> None:
-        name = await layer.new_channel()
-        waiting = [asyncio.create_task(layer.receive(channel)) for channel in (name, "a", "b")]
-        await layer.send(name, HELLO)
-        assert await soon(waiting[0]) == HELLO
-
-    with server.client() as redis:
-        before = len(redis.client_list())
-        in_thread(lambda: [asyncio.run(use()) for _ in range(50)])
-        ends = time.monotonic() + DEADLINE
-        while len(redis.client_list()) > before and time.monotonic() < ends:
-            time.sleep(0.01)
-        assert len(redis.client_list()) <= before
-
-
-async def test_close_loses_no_message(make_layer: Any, view_of: Any) -> None:
-    """A pop that blocks is ended in order: what it takes on its way out is there after the close."""
-    layer = make_layer()
-    other = view_of(layer)
-    name = await layer.new_channel()
-    for n in range(5):
-        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("jobs", name)]
-        await until(lambda: layer._session().channels._line.blocked and layer._reader._line.blocked)
-        for task in waiting:
-            task.cancel()
-        # The loop stands still: Redis pops both for this process, which has not read them when it closes.
-        other.send_sync("jobs", {"n": n})
-        other.send_sync(name, {"n": n})
-        await layer.close()
-        assert await other.pending("jobs") == 0
-        for channel in ("jobs", name):
-            assert await soon(layer.receive(channel)) == {"n": n}
-    other.close_sync()
-
-
-async def test_receives_end_when_the_layer_is_closed(make_layer: Any) -> None:
-    layer = make_layer()
-    waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("jobs", await layer.new_channel())]
-    await layer.pending("jobs")
-    await layer.close()
-    for task in waiting:
-        with pytest.raises(ConnectionError, match="closed"):
-            await soon(task)
 
 
 def test_fork_with_live_connections(server: RedisServer, make_layer: Any) -> None:
