@@ -221,7 +221,7 @@ uint64_t fc_heap_blocks_for(uint64_t length) {
     return length <= FC_FIRST_DATA ? 1 : 1 + (length - FC_FIRST_DATA + FC_PART_DATA - 1) / FC_PART_DATA;
 }
 
-/* HOT: bench_layers local push */
+/* HOT: benchmarks/layers.py */
 fc_status fc_heap_append(fc_heap *h, uint32_t queue, const fc_item *item) {
     fc_queue *q = (fc_queue *)fc_heap_at(h, FC_QUEUES, queue);
     if (!q || item->target_length > FC_NAME_SIZE)

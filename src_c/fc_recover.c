@@ -56,8 +56,6 @@ static int claim(fc_heap *h, fc_block *first, uint32_t mark) {
 static void rebuild_table(fc_heap *h, int table, int (*keep)(fc_heap *, void *, uint32_t)) {
     const fc_region *r = &h->region[table];
     fc_table *t = &h->header->table[table];
-    if (t->fresh > r->capacity)
-        t->fresh = r->capacity;
     t->free = FC_NIL;
     t->used = 0;
     if (r->buckets)
@@ -76,8 +74,10 @@ static void rebuild_table(fc_heap *h, int table, int (*keep)(fc_heap *, void *, 
     }
 }
 
-static int good_name(const fc_named *n) {
-    return n->length && n->length <= FC_NAME_SIZE && n->entry.hash == fc_heap_hash(n->name, n->length);
+/* Whole, and not one of two by the same name. */
+static int good_name(fc_heap *h, int table, const fc_named *n) {
+    return n->length && n->length <= FC_NAME_SIZE && n->entry.hash == fc_heap_hash(n->name, n->length) &&
+           fc_heap_find(h, table, n->name, n->length) == FC_NIL;
 }
 
 static int keep_process(fc_heap *h, void *slot, uint32_t index) {
@@ -106,16 +106,15 @@ static int keep_queue(fc_heap *h, void *slot, uint32_t index) {
     q->head = q->tail = FC_NIL;
     q->count = q->members = q->rotor = 0;
     memset(q->watchers, 0, sizeof q->watchers);
-    return good_name(&q->named);
+    return good_name(h, FC_QUEUES, &q->named);
 }
 
 static int keep_group(fc_heap *h, void *slot, uint32_t index) {
     fc_group *g = (fc_group *)slot;
-    (void)h;
     (void)index;
     g->first = FC_NIL;
     g->count = 0;
-    return good_name(&g->named);
+    return good_name(h, FC_GROUPS, &g->named);
 }
 
 static int keep_member(fc_heap *h, void *slot, uint32_t index) {
@@ -158,8 +157,6 @@ static void rebuild_messages(fc_heap *h) {
     uint32_t bins[33], mark = ++header->mark ? header->mark : ++header->mark;
     for (int i = 0; i < 33; i++)
         bins[i] = FC_NIL;
-    if (t->fresh > h->region[FC_BLOCKS].capacity)
-        t->fresh = h->region[FC_BLOCKS].capacity;
 
     for (uint32_t i = 0; i < t->fresh; i++) {
         fc_block *b = block(h, i);
@@ -215,9 +212,12 @@ static void rebuild_messages(fc_heap *h) {
 }
 
 void fc_heap_recover(fc_heap *h) {
-    for (int t = 0; t < FC_TABLES; t++)
-        if (h->header->table[t].fresh > h->region[t].capacity)
-            h->header->table[t].fresh = h->region[t].capacity;
+    for (int t = 0; t < FC_TABLES; t++) {
+        uint32_t fresh = h->region[t].capacity;
+        while (fresh && state_of(fc_heap_at(h, t, fresh - 1)) == FC_FREE)
+            fresh--;
+        h->header->table[t].fresh = fresh;
+    }
     rebuild_table(h, FC_PROCS, keep_process);
     rebuild_table(h, FC_QUEUES, keep_queue);
     rebuild_table(h, FC_PROCS, keep_process); /* a process and its inbox stand or fall together */

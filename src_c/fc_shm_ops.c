@@ -37,7 +37,7 @@ static uint32_t make(fc_shm *s, int table, fc_text name, const fc_wakes *w) {
     return index;
 }
 
-/* HOT: bench_layers local send */
+/* HOT: benchmarks/layers.py */
 fc_status fc_shm_send(fc_shm *s, fc_text channel, const uint8_t *payload, uint64_t length, uint32_t capacity,
                       uint32_t expiry_ms) {
     fc_wakes w;
@@ -130,7 +130,7 @@ fc_status fc_shm_send_local(fc_shm *s, fc_text process, fc_text channel, const u
     return fc_shm_exit(s, &w, status);
 }
 
-/* HOT: bench_layers local receive */
+/* HOT: benchmarks/layers.py */
 fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
                       uint64_t size, uint64_t *used, uint32_t *count) {
     fc_heap *h = &s->heap;

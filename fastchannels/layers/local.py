@@ -563,7 +563,9 @@ class _Loop:
         if woken:
             del self.woken[channel]
         elif sleeping is not None:
-            sleeping.remove(future)
+            # wake() leaves out a reader that was cancelled.
+            if future in sleeping:
+                sleeping.remove(future)
             if not sleeping:
                 del self.sleeping[channel]
         if self.waiter is None:

@@ -35,7 +35,7 @@ static fc_shm *open_as(const char *id, uint64_t size) {
 }
 
 static fc_shm *fresh(const char *id, uint64_t size) {
-    snprintf(place, sizeof place, "/tmp/fc_shm_test.%d", (int)getpid());
+    snprintf(place, sizeof place, P_tmpdir "/fc_shm_test.%d", (int)getpid());
     clean();
     return open_as(id, size);
 }
@@ -311,8 +311,7 @@ static void a_dead_sleeper_swallows_nothing(void) {
     CHECK_EQ(kill(child, SIGKILL), 0);
     siginfo_t info;
     CHECK_EQ(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0); /* a zombie from here on */
-    CHECK_EQ(put(s, "jobs", "x", 1), FC_OK);
-    CHECK_EQ(put(s, "jobs", "x", 1), FC_OK);
+    CHECK_EQ(put(s, "jobs", "x", 1), FC_OK); /* its turn, by rotation: found dead, and passed on */
     CHECK_EQ(woken(w), 1);
     CHECK_EQ(fc_shm_count(s, &counts), FC_OK);
     CHECK_EQ(counts.waiters, 1);
@@ -326,7 +325,6 @@ static void a_dead_sleeper_swallows_nothing(void) {
     fc_waiter_close(w, 0);
     close(pipes[0]);
     close(pipes[1]);
-    CHECK_EQ(get(s, "jobs"), 1);
     CHECK_EQ(get(s, "jobs"), 1);
     finish(s);
 }
@@ -553,7 +551,7 @@ static void what_is_no_segment_is_refused(void) {
     CHECK_EQ(open_status(1 << 20, why), FC_ERR_VERSION);
     clean();
     snprintf(other, sizeof other, "%s.link", place);
-    CHECK_EQ(symlink("/tmp", other), 0);
+    CHECK_EQ(symlink(".", other), 0);
     char kept[64];
     memcpy(kept, place, sizeof kept);
     snprintf(place, sizeof place, "%.58s.link", kept);
