@@ -461,14 +461,7 @@ class ChannelSocket(WebSocketStream):
         if verdict is Verdict.ASK and event is not None:
             self.connection.context.spawn(self._ask(event))
         elif verdict is Verdict.DROPPED and event is not None:
-            logger.warning(
-                "websocket.%s %d of %s %s is dropped: its worker gave no sign of life",
-                event.kind,
-                event.number,
-                self.request.path,
-                self.connection.client_name,
-            )
-            self._settle()
+            self._dropped(event)
         self._watch()
 
     async def _ask(self, event: Event) -> None:
@@ -476,8 +469,19 @@ class ChannelSocket(WebSocketStream):
             unread = await self.layer.pending(f"websocket.{event.kind}")
         except LayerUnavailable:
             return  # its clients wait as well: nobody can be judged by silence
-        self.window.answer(event.number, unread)
+        if self.window.answer(event.number, unread) is Verdict.DROPPED:
+            self._dropped(event)
         self._watch()
+
+    def _dropped(self, event: Event) -> None:
+        logger.warning(
+            "websocket.%s %d of %s %s is dropped: its worker gave no sign of life",
+            event.kind,
+            event.number,
+            self.request.shown,
+            self.connection.client_name,
+        )
+        self._settle()
 
     def _settle(self) -> None:
         """An event is done: read the socket again, send the next, or end."""

@@ -2,7 +2,9 @@
 
 The life of an event: it waits; ``take`` hands it out to be sent; ``sent`` says that the layer has it; ``ack`` frees the
 window for the next. When neither an acknowledgement nor a busy note comes for ``ack_timeout``, ``check`` asks for the
-number of unread messages: none means that a worker took the event, and its silence from then on that it died.
+number of unread messages of the channel. None means that a worker took the event; when it gives no sign of life until
+the next question either, it died. Some mean that the event may be among them (also one that was put back), and it is
+waited for until it has expired.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from fastchannels.server.timer import NEVER
 MAX_EVENTS: Final = 64
 MAX_BYTES: Final = 256 * 1024
 
-#: Silence of a consumer that was seen to be taken: it would have sent a busy note by then.
+#: Seconds between the two questions: a consumer that began just before the first has sent a busy note by the second.
 _GRACE: Final = 2 * BUSY_INTERVAL
 
 
@@ -49,7 +51,6 @@ class _State(enum.Enum):
     IDLE = 0
     SENDING = 1
     SENT = 2
-    TAKEN = 3
 
 
 class Window:
@@ -59,6 +60,7 @@ class Window:
         "_ack_timeout",
         "_bytes",
         "_clock",
+        "_doubted",
         "_expiry",
         "_gone_at",
         "_next",
@@ -82,6 +84,8 @@ class Window:
         self._next = 0
         self._state = _State.IDLE
         self._gone_at = NEVER
+        #: The last answer was that nothing is unread.
+        self._doubted = False
         #: Seconds that were left when the window was suspended.
         self._rest: float | None = None
         #: The event that is being sent or in flight.
@@ -144,6 +148,7 @@ class Window:
         # An acknowledgement may have overtaken the end of the send: then there is nothing to wait for.
         if self._state is _State.SENDING:
             self._state = _State.SENT
+            self._doubted = False
             self._gone_at = self._clock() + self._expiry
             self._wait(self._ack_timeout)
 
@@ -176,7 +181,8 @@ class Window:
     def busy(self, number: int) -> None:
         """A consumer works on event ``number``."""
         if self.current is not None and self.current.number == number:
-            self._state = _State.TAKEN
+            self._doubted = False
+            self._gone_at = self._clock() + self._expiry
             self._wait(self._ack_timeout)
 
     def check(self) -> Verdict:
@@ -184,18 +190,23 @@ class Window:
         now = self._clock()
         if self.current is None or now < self.deadline:
             return Verdict.WAIT
-        if self._state is _State.TAKEN:
-            return self._drop("worker")
         if now >= self._gone_at:
             return self._drop("expired")
         self.deadline = min(now + self._ack_timeout, self._gone_at)
         return Verdict.ASK
 
-    def answer(self, number: int, unread: int) -> None:
-        """``unread`` messages lie on the channel of event ``number``: after none, its consumer must show life soon."""
-        if unread == 0 and self._state is _State.SENT and self.current is not None and self.current.number == number:
-            self._state = _State.TAKEN
+    def answer(self, number: int, unread: int) -> Verdict:
+        """``unread`` messages lie on the channel of event ``number``. The verdict is ``WAIT`` or ``DROPPED``."""
+        if self.current is None or self.current.number != number or self._state is not _State.SENT:
+            return Verdict.WAIT
+        if unread:
+            self._doubted = False
+        elif self._doubted:
+            return self._drop("worker")
+        else:
+            self._doubted = True
             self._wait(min(_GRACE, self._ack_timeout))
+        return Verdict.WAIT
 
     def suspend(self) -> None:
         """Acknowledgements cannot arrive for now, because the socket does not take what goes before them."""

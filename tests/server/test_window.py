@@ -121,14 +121,19 @@ def test_check_before_the_deadline(window, clock):
     assert window.check() is Verdict.WAIT
 
 
+def ask(window, clock, number, unread):
+    """Let the deadline pass, and answer the question that follows."""
+    clock.now = window.deadline
+    assert window.check() is Verdict.ASK
+    return window.answer(number, unread)
+
+
 def test_dead_worker(window, clock):
     number = send(window)
-    clock.now += 5
-    assert window.check() is Verdict.ASK
-    window.answer(number, 0)
-    assert clock.now < window.deadline <= clock.now + 5, "one that took it just now has time for its first note"
-    clock.now = window.deadline
-    assert window.check() is Verdict.DROPPED
+    assert ask(window, clock, number, 0) is Verdict.WAIT
+    assert clock.now == 105
+    assert window.deadline == 107, "one that took it just now has time for its first note"
+    assert ask(window, clock, number, 0) is Verdict.DROPPED
     assert window.dropped == {"worker": 1}
     assert send(window) == number + 1
 
@@ -139,19 +144,40 @@ def test_slow_worker_is_waited_for(window, clock):
         clock.now += 1
         window.busy(number)
         assert window.check() is Verdict.WAIT
-    clock.now += 5
-    assert window.check() is Verdict.DROPPED, "it died while it worked"
+    assert ask(window, clock, number, 0) is Verdict.WAIT
+    assert ask(window, clock, number, 0) is Verdict.DROPPED, "it died while it worked"
 
 
-def test_busy_after_the_question(window, clock):
+def test_sign_of_life_between_the_questions(window, clock):
+    number = send(window)
+    assert ask(window, clock, number, 0) is Verdict.WAIT
+    window.busy(number)
+    assert ask(window, clock, number, 0) is Verdict.WAIT
+    assert ask(window, clock, number, 5) is Verdict.WAIT
+    assert ask(window, clock, number, 0) is Verdict.WAIT, "it may have been put back and taken again"
+    assert window.ack(number)
+
+
+def test_busy_before_the_answer(window, clock):
     number = send(window)
     clock.now += 5
     assert window.check() is Verdict.ASK
     window.busy(number)
-    window.answer(number, 0)
-    clock.now += 4
+    assert window.answer(number, 0) is Verdict.WAIT
+    clock.now += 1
     assert window.check() is Verdict.WAIT
     assert window.ack(number)
+
+
+def test_event_that_was_put_back_lives_as_long_as_a_new_one(window, clock):
+    number = send(window)
+    clock.now += 50
+    window.busy(number)
+    for _ in range(11):
+        assert ask(window, clock, number, 1) is Verdict.WAIT
+    clock.now = window.deadline
+    assert window.check() is Verdict.DROPPED
+    assert clock.now == 210
 
 
 def test_notes_and_answers_of_another_event_are_ignored(window, clock):
@@ -168,11 +194,8 @@ def test_notes_and_answers_of_another_event_are_ignored(window, clock):
 
 def test_dropped_disconnect_finishes(window, clock):
     number = send(window, "disconnect")
-    clock.now += 5
-    assert window.check() is Verdict.ASK
-    window.answer(number, 0)
-    clock.now += 5
-    assert window.check() is Verdict.DROPPED
+    assert ask(window, clock, number, 0) is Verdict.WAIT
+    assert ask(window, clock, number, 0) is Verdict.DROPPED
     assert window.finished
 
 
