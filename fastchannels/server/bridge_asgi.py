@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -29,6 +30,9 @@ BODY_WINDOW: Final = 64 * 1024
 #: Frames, and bytes in them, that wait for the application.
 FRAMES_WINDOW: Final = 32
 FRAMES_BYTES: Final = 64 * 1024
+#: Seconds for which messages to a client that has left are dropped before ``send`` raises. A Channels 4 consumer may be
+#: handling group messages when its client leaves; an exception there would end it without its ``disconnect``.
+SEND_GRACE: Final = 1.0
 
 _SPEC_VERSION: Final = "2.5"
 
@@ -260,12 +264,14 @@ class AsgiHttp(HttpStream):
 class AsgiWebSocket(WebSocketStream):
     """One socket, served by a run of the application."""
 
-    __slots__ = ("_bytes", "_denial", "_ended", "_inbox", "_task", "_waiters", "bridge")
+    __slots__ = ("_bytes", "_denial", "_ended", "_inbox", "_left_at", "_task", "_waiters", "bridge")
 
     def __init__(self, connection: Connection, request: Request, bridge: AsgiBridge) -> None:
         super().__init__(connection, request)
         self.bridge = bridge
         self._inbox: deque[Message] = deque(({"type": "websocket.connect"},))
+        #: When the socket ended.
+        self._left_at = math.inf
         self._bytes = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -319,6 +325,7 @@ class AsgiWebSocket(WebSocketStream):
         self._put({"type": "websocket.receive", "bytes": data})
 
     def on_close(self, code: int, reason: str) -> None:
+        self._left_at = self.connection.context.wheel.clock()
         self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
         wake(self._waiters)
         if self._task is not None and not self._task.done():
@@ -348,8 +355,8 @@ class AsgiWebSocket(WebSocketStream):
     async def send(self, message: Message) -> None:  # HOT: ws echo
         """Take a message of the application. Waits while the client reads too slowly.
 
-        Raises ``ClientDisconnected`` when the client left, ``ValueError`` or ``TypeError`` for a message that does not
-        belong here, ``RuntimeError`` after the application's own end.
+        Raises ``ClientDisconnected`` when the client left more than ``SEND_GRACE`` seconds ago, ``ValueError`` or
+        ``TypeError`` for a message that does not belong here, ``RuntimeError`` after the application's own end.
         """
         kind = message.get("type")
         if self.closing or self.closed or not self.accepted:
@@ -378,7 +385,9 @@ class AsgiWebSocket(WebSocketStream):
         """Messages before the accept and after the end."""
         what = _describe(self.connection, self.request)
         if self.closed or (self.closing and not self._ended):
-            raise ClientDisconnected(f"{what}: the client left")
+            if self.connection.context.wheel.clock() - self._left_at >= SEND_GRACE:
+                raise ClientDisconnected(f"{what}: the client left")
+            return
         if self._denial is not None and kind == "websocket.http.response.body":
             self._denial.body(
                 _as_bytes(message.get("body", b""), "body of a response"), message.get("more_body", False)

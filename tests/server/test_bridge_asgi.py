@@ -458,7 +458,8 @@ class TestWebSocket:
     @pytest.mark.parametrize(
         ("code", "reason", "seen"), [(1000, "bye", (1000, "bye")), (4001, "", (4001, "")), (None, "", (1005, ""))]
     )
-    async def test_close_by_the_client(self, code, reason, seen):
+    async def test_close_by_the_client(self, code, reason, seen, monkeypatch):
+        monkeypatch.setattr("fastchannels.server.bridge_asgi.SEND_GRACE", 0)
         messages = []
 
         @websocket_only
@@ -485,6 +486,24 @@ class TestWebSocket:
             await until(lambda: len(messages) == 2, "the disconnect")
         assert messages[0] == {"type": "websocket.disconnect", "code": seen[0], "reason": seen[1]}
 
+    async def test_what_is_sent_to_a_client_that_has_just_left_is_dropped(self):
+        messages = []
+
+        @websocket_only
+        async def application(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            messages.append(await receive())
+            await send({"type": "websocket.send", "text": "for nobody"})
+            messages.append("dropped")
+
+        async with serving(application) as server, connect(server) as client:
+            await client.send(UPGRADE % b"/")
+            await client.read_until(b"\r\n\r\n")
+            client.abort()
+            await until(lambda: len(messages) == 2, "the end of the application")
+        assert messages == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}, "dropped"]
+
     async def test_lost_connection(self):
         messages = []
 
@@ -501,7 +520,8 @@ class TestWebSocket:
             await until(lambda: messages, "the disconnect")
         assert messages == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}]
 
-    async def test_lost_while_the_handshake_waits(self):
+    async def test_lost_while_the_handshake_waits(self, monkeypatch):
+        monkeypatch.setattr("fastchannels.server.bridge_asgi.SEND_GRACE", 0)
         messages = []
 
         @websocket_only
