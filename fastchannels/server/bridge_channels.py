@@ -198,6 +198,29 @@ class ChannelHttp(HttpStream):
 
     async def _deliver(self) -> None:
         request = self.request
+        try:
+            body_channel = await self._send_request()
+        except (ChannelFull, LayerUnavailable) as error:
+            logger.warning("%s %s: 503, %s", request.method, request.shown, error)
+            self.fail(503, "The service is overloaded.", RETRY_AFTER)
+            return
+        except MessageTooLarge as error:
+            logger.warning("%s %s: 413, %s", request.method, request.shown, error)
+            self.fail(413)
+            return
+        except Exception:
+            logger.exception("%s %s: the request could not be sent", request.method, request.shown)
+            self.fail(500)
+            return
+        self._sent = True
+        if self.disconnected:
+            await self._tell_disconnect()
+        if body_channel is not None:
+            await self._deliver_body(body_channel)
+
+    async def _send_request(self) -> str | None:
+        """Hand the request to the layer; returns the channel for the rest of its body, if there is a rest."""
+        request = self.request
         reply = self._reply = self.layer.new_local_channel("http.response")
         self.layer.attach(reply, self._on_message)
         message = _envelope(self.connection, request)
@@ -208,25 +231,8 @@ class ChannelHttp(HttpStream):
         body_channel = None
         if not last:
             body_channel = message["body_channel"] = f"http.request.body?{uuid.uuid4().hex}"
-        try:
-            await self.layer.send("http.request", message)
-        except (ChannelFull, LayerUnavailable) as error:
-            logger.warning("%s %s: 503, %s", request.method, request.path, error)
-            self.fail(503, "The service is overloaded.", RETRY_AFTER)
-            return
-        except MessageTooLarge as error:
-            logger.warning("%s %s: 413, %s", request.method, request.path, error)
-            self.fail(413)
-            return
-        except Exception:
-            logger.exception("%s %s: the request could not be sent", request.method, request.path)
-            self.fail(500)
-            return
-        self._sent = True
-        if self.disconnected:
-            await self._tell_disconnect()
-        if body_channel is not None:
-            await self._deliver_body(body_channel)
+        await self.layer.send("http.request", message)
+        return body_channel
 
     def _take(self) -> tuple[bytes, bool]:
         """What waits of the body, ``INLINE_BODY`` bytes at most, and whether it is the last of it."""

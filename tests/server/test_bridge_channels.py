@@ -146,6 +146,17 @@ class TestHttp:
             status, headers, _ = await client.get()
             assert (status, headers["retry-after"]) == (503, "1")
 
+    async def test_layer_that_fails(self, layer, monkeypatch, caplog):
+        """Whatever goes wrong before the layer has the request, the client is answered."""
+
+        def broken(prefix):
+            raise RuntimeError("no names left")
+
+        monkeypatch.setattr(layer, "new_local_channel", broken)
+        async with serving(layer=layer) as server, connect(server) as client:
+            assert (await client.get("/a"))[0] == 500
+        assert "GET /a: the request could not be sent" in caplog.text
+
     async def test_message_too_large(self):
         async with serving(layer=Layer(max_message_size=1000)) as server, connect(server) as client:
             await client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2000\r\n\r\n" + bytes(2000))
