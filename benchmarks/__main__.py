@@ -67,12 +67,13 @@ def show(title: str, runs: dict[str, list[Figures]]) -> list[dict[str, object]]:
     print(f"\n{title}")
     for figure in runs[rivals[0]][0]:
         print(f"  {figure}")
-        medians = {rival: statistics.median(run[figure] for run in runs[rival]) for rival in rivals}
-        for rival in rivals:
+        taking = [rival for rival in rivals if figure in runs[rival][0]]
+        medians = {rival: statistics.median(run[figure] for run in runs[rival]) for rival in taking}
+        for rival in taking:
             values = sorted(run[figure] for run in runs[rival])
             ratio = medians[rivals[0]] / medians[rival] if medians[rival] and figure != "lost" else None
-            shown = f"{ratio:9.2f}x" if ratio is not None and rival != rivals[0] else " " * 10
-            print(f"    {shown} {rival:<14}{medians[rival]:>14,.1f}   ({values[0]:,.1f} to {values[-1]:,.1f})")
+            shown = f"{ratio:9.3f}x" if ratio is not None and rival != rivals[0] else " " * 10
+            print(f"    {shown} {rival:<24}{medians[rival]:>14,.2f}   ({values[0]:,.2f} to {values[-1]:,.2f})")
             records.append(
                 {"scenario": title, "figure": figure, "rival": rival, "median": medians[rival], "runs": values}
             )
@@ -82,8 +83,9 @@ def show(title: str, runs: dict[str, list[Figures]]) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one run")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one run")
     parser.add_argument("--only", choices=["layers", "servers"])
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
     arguments = parser.parse_args()
     about = machine()
     print(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}")
@@ -93,9 +95,10 @@ def main() -> None:
     started = time.monotonic()
     if arguments.only != "servers":
         with redis_server() as url:
+            setting = layers.Setting(url, arguments.seconds, arguments.loop)
             for title, scenario in layers.SCENARIOS.items():
-                measure = partial(scenario, url=url, seconds=arguments.seconds)
-                records += show(title, compare(title, layers.RIVALS, arguments.rounds, measure))
+                measure = partial(scenario.measure, setting=setting)
+                records += show(title, compare(title, scenario.rivals, arguments.rounds, measure))
     if arguments.only != "layers":
         for title in servers.SCENARIOS:
             measure = partial(servers.measure, scenario=title, seconds=arguments.seconds)

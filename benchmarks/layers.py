@@ -1,33 +1,96 @@
-"""fastchannels.layers.redis beside channels_redis: sender and receiver in processes of their own, one Redis."""
+"""fastchannels.layers.redis beside channels_redis: sender and receivers in processes of their own, one Redis.
+
+A scenario is a title, the rivals that take part, and a function that measures one of them once. The first rival is
+ours; rivals that are not a layer are ceilings (``drivers/raw.py``, ``redis-benchmark``).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from benchmarks.parts import HERE, OURS, PEERS, next_record, running
 
-DRIVER = str(HERE / "drivers" / "layer.py")
-RIVALS = ("fastchannels", "core", "pubsub")
+DRIVERS = HERE / "drivers"
+LAYERS = ("fastchannels", "core", "pubsub")
+ATTACHED = "fastchannels, attached"
+RAW = "raw hiredis"
+REDIS_BENCHMARK = "redis-benchmark"
+IDLE_SECONDS = 5.0
+PACE = 0.02  # seconds between two group sends whose cost for Redis is compared
 
 
-def driver(layer: str, role: str, url: str, seconds: float, channel: object = None, credit: int | None = None):
-    """One driver process, run by the interpreter of its layer."""
-    command = [OURS if layer == "fastchannels" else PEERS, DRIVER, layer, role, url, str(seconds)]
-    if channel is not None:
-        command.append(str(channel))
+class Setting(NamedTuple):
+    """What all runs share."""
+
+    url: str
+    seconds: float
+    loop: str = "asyncio"
+
+
+Figures = dict[str, float]
+Process = subprocess.Popen[str]
+
+
+@contextlib.contextmanager
+def driver(rival: str, role: str, setting: Setting, credit: int | None = None, **options: object) -> Iterator[Process]:
+    """One driver process, run by the interpreter of its layer. ``credit`` is a descriptor that it inherits."""
+    if rival == RAW:
+        command = [OURS, str(DRIVERS / "raw.py")]
+    elif rival in (LAYERS[0], ATTACHED):
+        command = [OURS, str(DRIVERS / "layer.py"), LAYERS[0]]
+    else:
+        command = [PEERS, str(DRIVERS / "layer.py"), rival]
+    command += [role, setting.url, str(setting.seconds), "--loop", setting.loop]
+    for name, value in options.items():
+        command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    if rival == ATTACHED and role == "receive_group":
+        command.append("--attach")
     descriptors: tuple[int, ...] = ()
     if credit is not None:
         command += ["--credit", str(credit)]
         descriptors = (credit,)
-    return running(command, stdout=subprocess.PIPE, pass_fds=descriptors)
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=descriptors) as process:
+        yield process
 
 
-def one_way(layer: str, url: str, seconds: float) -> dict[str, float]:
-    with driver(layer, "receive_one_way", url, seconds) as receiver:
-        channel = next_record(receiver)["channel"]
-        with driver(layer, "send_one_way", url, seconds, channel) as sender:
+def tell(process: Process, record: object) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(record) + "\n")
+    process.stdin.flush()
+
+
+def info(url: str, section: str) -> dict[str, float]:
+    """The numbers of one section of Redis' INFO."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 6379), 10) as sock:
+        sock.sendall(f"INFO {section}\r\n".encode())
+        stream = sock.makefile("rb")
+        text = stream.read(int(stream.readline()[1:])).decode()
+    return {name: float(value) for name, value in re.findall(r"^(\w+):([0-9.]+)\r?$", text, re.MULTILINE)}
+
+
+def redis_cpu(url: str) -> float:
+    figures = info(url, "cpu")
+    return figures["used_cpu_user"] + figures["used_cpu_sys"]
+
+
+# ------------------------------------------------------------------ scenarios
+
+
+def sends(rival: str, setting: Setting, channels: int) -> Figures:
+    with driver(rival, "pop" if rival == RAW else "receive", setting, **_members(rival, channels)) as receiver:
+        ready = next_record(receiver)
+        with driver(rival, "push" if rival == RAW else "send", setting) as sender:
+            tell(sender, ready)
             sent = next_record(sender)
         got = next_record(receiver)
     return {
@@ -37,34 +100,115 @@ def one_way(layer: str, url: str, seconds: float) -> dict[str, float]:
     }
 
 
-def round_trip(layer: str, url: str, seconds: float) -> dict[str, float]:
-    with driver(layer, "echo", url, seconds) as answerer:
-        channel = next_record(answerer)["channel"]
-        with driver(layer, "ping", url, seconds, channel) as caller:
+def _members(rival: str, members: int) -> dict[str, object]:
+    return {} if rival == RAW else {"members": members}
+
+
+def one_way(rival: str, setting: Setting) -> Figures:
+    if rival != REDIS_BENCHMARK:
+        return sends(rival, setting, 1)
+    port = str(urlsplit(setting.url).port)
+    command = ["redis-benchmark", "-p", port, "-t", "rpush", "-c", "1", "-P", "64", "-d", "256", "-n", "200000"]
+    shown = subprocess.run([*command, "--csv"], check=True, capture_output=True, text=True).stdout
+    subprocess.run(["redis-cli", "-p", port, "DEL", "mylist"], check=True, capture_output=True)
+    return {"messages/s": float(re.findall(r'^"RPUSH","([0-9.]+)"', shown, re.MULTILINE)[0])}
+
+
+def many_channels(rival: str, setting: Setting) -> Figures:
+    return sends(rival, setting, 1000)
+
+
+def round_trip(rival: str, setting: Setting) -> Figures:
+    with driver(rival, "echo", setting) as answerer:
+        ready = next_record(answerer)
+        with driver(rival, "ping", setting) as caller:
+            tell(caller, ready)
             return {"p50, µs": next_record(caller)["p50_us"]}
 
 
-def group(layer: str, url: str, seconds: float) -> dict[str, float]:
+def group(rival: str, setting: Setting, processes: int, members: int, ahead: int, pace: float = 0.0) -> Figures:
+    """``members`` in each of ``processes``; ``ahead`` group messages under way. All that its scenarios show."""
     read_end, write_end = os.pipe()
     try:
-        os.write(write_end, b"xxx")  # four group messages under way at a time
-        with driver(layer, "receive_group", url, seconds, credit=write_end) as receiver:
-            channel = next_record(receiver)["channel"]
-            with driver(layer, "send_group", url, seconds, channel, credit=read_end) as sender:
-                sent = next_record(sender)
-            got = next_record(receiver)
+        with contextlib.ExitStack() as stack:
+            receivers = [
+                stack.enter_context(driver(rival, "receive_group", setting, write_end, members=members))
+                for _ in range(processes)
+            ]
+            ready, *_ = [next_record(receiver) for receiver in receivers]
+            options = {"ahead": ahead, "receivers": processes, "pace": pace}
+            sender = stack.enter_context(driver(rival, "send_group", setting, read_end, **options))
+            before = redis_cpu(setting.url)
+            tell(sender, ready)
+            sent = next_record(sender)
+            redis = redis_cpu(setting.url) - before
+            got = [next_record(receiver) for receiver in receivers]
     finally:
         os.close(read_end)
         os.close(write_end)
+    received = sum(each["received"] for each in got)
     return {
-        "deliveries/s": got["received"] / got["seconds"],
-        "client CPU, µs a delivery": (sent["cpu"] + got["cpu"]) / got["received"] * 1e6,
-        "lost": sent["sent"] - got["received"],
+        "deliveries/s": sum(each["received"] / each["seconds"] for each in got),
+        "client CPU, µs a delivery": (sent["cpu"] + sum(each["cpu"] for each in got)) / received * 1e6,
+        "lost": sent["sent"] * members * processes - received,
+        "p50, ms": sent["p50_ms"],
+        "Redis CPU, µs a group_send": redis / sent["sent"] * 1e6,
     }
 
 
-SCENARIOS: dict[str, Callable[[str, str, float], dict[str, float]]] = {
-    "64 sends in flight, one receiver": one_way,
-    "sequential round trip": round_trip,
-    "group of 1,000 in one process": group,
+def two_processes(rival: str, setting: Setting) -> Figures:
+    figures = group(rival, setting, 2, 500, 4)
+    return {name: figures[name] for name in ("deliveries/s", "client CPU, µs a delivery", "lost")}
+
+
+def large_group(rival: str, setting: Setting) -> Figures:
+    figures = group(rival, setting, 1, 5000, 1)
+    return {name: figures[name] for name in ("p50, ms", "Redis CPU, µs a group_send", "lost")}
+
+
+def cost_by_members(rival: str, setting: Setting) -> Figures:
+    """Ours alone; the rival is the number of members. At one pace, so that the caches of Redis are equally cold."""
+    figures = group(ATTACHED, setting, 1, int(rival.split()[0].replace(",", "")), 1, PACE)
+    return {name: figures[name] for name in ("Redis CPU, µs a group_send", "lost")}
+
+
+def join_and_leave(rival: str, setting: Setting, apart: bool = False) -> Figures:
+    with driver(rival, "join_and_leave", setting, **({"apart": True} if apart else {})) as process:
+        got = next_record(process)
+    return {"pairs/s": got["pairs"] / got["seconds"], "client CPU, µs a pair": got["cpu"] / got["pairs"] * 1e6}
+
+
+def idle(rival: str, setting: Setting) -> Figures:
+    setting = setting._replace(seconds=IDLE_SECONDS)
+    with driver(rival, "idle", setting, members=1000) as process:
+        next_record(process)
+        before = info(setting.url, "stats")["total_commands_processed"]
+        got = next_record(process)
+        commands = info(setting.url, "stats")["total_commands_processed"] - before - 1
+        tell(process, {})
+        process.wait(30)
+    return {
+        "client CPU, ms a second": got["cpu"] / IDLE_SECONDS * 1e3,
+        "Redis commands a second": commands / IDLE_SECONDS,
+        "receives that ended": got["ended"],
+    }
+
+
+class Scenario(NamedTuple):
+    rivals: tuple[str, ...]
+    measure: Callable[[str, Setting], Figures]
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "64 sends in flight, one receive loop": Scenario((*LAYERS, RAW, REDIS_BENCHMARK), one_way),
+    "sequential round trip": Scenario((*LAYERS, RAW), round_trip),
+    "1,000 channels with a pending receive each, random sends": Scenario(LAYERS, many_channels),
+    "group of 1,000 in two processes": Scenario((LAYERS[0], ATTACHED, *LAYERS[1:]), two_processes),
+    "group of 5,000 in one process, group_send to last delivery": Scenario(
+        (LAYERS[0], ATTACHED, *LAYERS[1:]), large_group
+    ),
+    "Redis and the size of a group (ours)": Scenario(("10 members", "10,000 members"), cost_by_members),
+    "group_add and group_discard, 64 in flight, a group each": Scenario(LAYERS, partial(join_and_leave, apart=True)),
+    "group_add and group_discard, 64 in flight, one group": Scenario(LAYERS, join_and_leave),
+    "1,000 idle receivers": Scenario(LAYERS, idle),
 }
