@@ -74,16 +74,22 @@ class PopLine:
                 self._connecting = self._loop.create_task(self._connect())
             return
         self._written = True
-        if self._multi:
-            self._expected = 2
-            data = pack("BLMPOP", 0, len(keys), *keys, "LEFT", "COUNT", count)
-        elif len(keys) == 1 and count > 1:
-            self._expected = 3
-            data = pack("BLPOP", *keys, 0) + pack("LPOP", keys[0], count - 1)
-        else:
-            self._expected = 2
-            data = pack("BLPOP", *keys, 0)
+        data, self._expected = self._command(keys, count)
         connection.write(data + pack("TIME"))
+
+    def _command(self, keys: tuple[str, ...], count: int) -> tuple[bytes, int]:
+        """The pop as bytes, and how many replies come with the one to ``TIME`` behind it."""
+        if self._multi:
+            return pack("BLMPOP", 0, len(keys), *keys, "LEFT", "COUNT", count), 2
+        if len(keys) == 1 and count > 1:
+            return pack("BLPOP", *keys, 0) + pack("LPOP", keys[0], count - 1), 3
+        return pack("BLPOP", *keys, 0), 2
+
+    def _deliver(self, replies: list[Any], now: int) -> None:
+        """Hand on what :meth:`_command` was answered."""
+        popped = replies[0]
+        entries = popped[1] if self._multi else [popped[1], *((replies[1] or []) if len(replies) == 2 else [])]
+        self._owner.on_batch(popped[0].decode("utf-8"), entries, now)
 
     def _on_reply(self, reply: Any) -> None:
         self._replies.append(reply)
@@ -97,11 +103,9 @@ class PopLine:
                     return
                 self._fail(LayerUnavailable(f"Redis at {self._outage.address} answered {item}"))
                 return
-        popped, time = replies[0], replies[-1]
+        time = replies.pop()
         self._wanted, self._written = None, False
-        now = int(time[0]) * 1000 + int(time[1]) // 1000
-        entries = popped[1] if self._multi else [popped[1], *((replies[1] or []) if len(replies) == 3 else [])]
-        self._owner.on_batch(popped[0].decode("utf-8"), entries, now)
+        self._deliver(replies, int(time[0]) * 1000 + int(time[1]) // 1000)
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 

@@ -28,5 +28,11 @@ JOIN_PROCESS = _load("join_process")
 JOIN_CHANNEL = _load("join_channel")
 LEAVE_PROCESS = _load("leave_process")
 HEARTBEAT = _load("heartbeat")
+COMPAT_SEND = _load("compat_send")
+COMPAT_JOIN = _load("compat_join")
+COMPAT_MEMBERS = _load("compat_members")
 
-ALL = (QUEUE_SEND, INBOX_SEND, GROUP_SEND, JOIN_PROCESS, JOIN_CHANNEL, LEAVE_PROCESS, HEARTBEAT)
+ALL = (
+    *(QUEUE_SEND, INBOX_SEND, GROUP_SEND, JOIN_PROCESS, JOIN_CHANNEL, LEAVE_PROCESS, HEARTBEAT),
+    *(COMPAT_SEND, COMPAT_JOIN, COMPAT_MEMBERS),
+)
