@@ -108,8 +108,7 @@ class ChannelLayerWrapper:
 
     def carried(self, message: dict[str, Any]) -> dict[str, Any]:
         """``message`` as its reader will get it: an own copy. Raises what :meth:`send` raises for its content."""
-        codec = self.layer.codec
-        return codec.decode(codec.encode(message))
+        return self.layer.codec.copy(message)
 
     def check_channel(self, name: str) -> None:
         """Raise ``InvalidNameError`` when no message can be sent to ``name``."""

@@ -13,6 +13,7 @@ EXPIRY: Final = 60  #: seconds that an unread message lives
 GROUP_EXPIRY: Final = 86400  #: seconds that a membership lives when nothing refreshes it
 CAPACITY: Final = 100  #: unread messages of one channel name
 MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024  #: bytes of an encoded message; 0 means no limit
+SERIALIZER_FORMAT: Final = "msgpack"
 PREFIX: Final = "asgi"  #: of all keys in a shared store
 INBOX_CAPACITY: Final = 100_000  #: unread messages that wait in the store for one process
 

@@ -136,7 +136,8 @@ class ChannelSession:
         ``MessageTooLarge``.
         """
         message = self._message
-        codec = message.channel_layer.layer.codec
+        # Never encrypted by itself: it travels inside a message.
+        codec = Codec(message.channel_layer.layer.codec.max_message_size)
         try:
             payload = codec.encode(self._session)
         except (InvalidMessageError, MessageRangeError) as error:

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from fastchannels.exceptions import InvalidMessageError, MessageTooLarge
-from fastchannels.layers.codec import Codec
+from fastchannels.layers.codec import Codec, make_codec
 from fastchannels.message import Message
 from fastchannels.sessions import (
     ChannelSession,
@@ -55,6 +55,16 @@ class TestChannelSession:
         message = event(n=1)
         consumer(message)
         assert saved(message) == {"n": 1, "raw": b"\xff"}
+
+    def test_is_not_encrypted_twice(self, monkeypatch):
+        @channel_session
+        def consumer(message):
+            message.channel_session["n"] += 1
+
+        monkeypatch.setattr(LAYER.layer, "codec", make_codec(serializer_format="json", symmetric_encryption_keys=["k"]))
+        message = event(n=1)
+        consumer(message)
+        assert saved(message) == {"n": 2}
 
     def test_is_not_sent_back_unchanged(self):
         @channel_session

@@ -25,7 +25,7 @@ from fastchannels import conf
 from fastchannels._core.inbox import Inbox
 from fastchannels._core.names import check_channel_name, check_group_name, local_part, process_of
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, InvalidNameError, MessageTooLarge
-from fastchannels.layers.codec import Codec
+from fastchannels.layers.codec import make_codec
 from fastchannels.layers.drops import DropLog
 from fastchannels.layers.groups import LocalGroups
 
@@ -59,6 +59,12 @@ class ChannelLayer(abc.ABC):
         wins.
     ``max_message_size``
         bytes of one encoded message (default 16 MiB, 0: no limit).
+    ``serializer_format``
+        ``msgpack`` (default), ``json`` (carries no ``bytes``), or a format of
+        :data:`fastchannels.layers.serializers.registry`.
+    ``symmetric_encryption_keys``
+        a list of keys: the first encrypts every message, each one decrypts; what is not encrypted is dropped. Names of
+        channels and groups stay readable. Needs ``pip install fastchannels[encryption]``.
     """
 
     #: What Channels' own code asks for before it uses a feature.
@@ -66,6 +72,8 @@ class ChannelLayer(abc.ABC):
     #: 2016 code catches ``layer.ChannelFull``.
     ChannelFull: ClassVar[type[Exception]] = ChannelFull
     MessageTooLarge: ClassVar[type[Exception]] = MessageTooLarge
+    #: Whether messages go where others could read them; if not they are not encrypted.
+    leaves_process: ClassVar[bool] = True
     #: A channel or group name is shorter than this.
     MAX_NAME_LENGTH: ClassVar[int] = conf.MAX_NAME_LENGTH
     #: Seconds that never go back; ages in this process are judged by it (D-07). Tests replace it.
@@ -79,6 +87,8 @@ class ChannelLayer(abc.ABC):
         capacity: int = conf.CAPACITY,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         max_message_size: int = conf.MAX_MESSAGE_SIZE,
+        serializer_format: str = conf.SERIALIZER_FORMAT,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -87,7 +97,10 @@ class ChannelLayer(abc.ABC):
         self.group_expiry = _number("group_expiry", group_expiry)
         self.capacity = _whole("capacity", capacity, 1)
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
-        self.codec = Codec(_whole("max_message_size", max_message_size, 0))
+        self.codec = make_codec(
+            _whole("max_message_size", max_message_size, 0), serializer_format, symmetric_encryption_keys, self.expiry,
+            encrypt=self.leaves_process,
+        )  # fmt: skip
         self._start_process()
         _layers.add(self)
 

@@ -17,8 +17,11 @@ class InMemoryChannelLayer(ChannelLayer):
     """Channels and groups in the memory of one process, for any number of its event loops and threads.
 
     Takes the options that every layer takes. Ordinary channels wait in the same inbox as process-local ones. Capacity
-    and expiry are exact. A forked child starts empty, with an identity of its own.
+    and expiry are exact. A forked child starts empty, with an identity of its own. Nothing leaves the process, so
+    ``symmetric_encryption_keys`` are checked and not used.
     """
+
+    leaves_process = False
 
     def _start_process(self) -> None:
         super()._start_process()

@@ -150,6 +150,38 @@ class ContractTests:
         assert len(errors) == 1
         assert layer.statistics()["dropped"]["undecodable"] == 3
 
+    @pytest.mark.parametrize("format", ["json", "msgpack"])
+    async def test_encrypted_with_rotated_keys(
+        self, make_layer: MakeLayer, view_of: ViewOf, format: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        layer = make_layer(symmetric_encryption_keys=["new", b"old"], serializer_format=format)
+        other = view_of(layer)
+        # What a process sends that has not got the new key yet.
+        old = make_layer(symmetric_encryption_keys=["old"], serializer_format=format)
+        name = await layer.new_channel()
+        for channel in ("jobs", name):
+            await other.send(channel, {"secret": "sesame"})
+            assert await soon(layer.receive(channel)) == {"secret": "sesame"}
+            await layer._push(channel, old.serialize({"n": "old"}))
+            assert await soon(layer.receive(channel)) == {"n": "old"}
+        await layer.group_add("g", name)
+        await other.group_send("g", {"n": "group"})
+        assert await soon(layer.receive(name)) == {"n": "group"}
+        if not layer.leaves_process:
+            return
+        assert b"sesame" not in layer.serialize({"secret": "sesame"})
+        clear = make_layer(serializer_format=format).serialize(HELLO)
+        token = layer.serialize(HELLO)
+        foreign = make_layer(symmetric_encryption_keys=["stranger"], serializer_format=format).serialize(HELLO)
+        for junk in (clear, foreign, token[:-8] + b"AAAAAAA=", token[: len(token) // 2], b""):
+            await layer._push("jobs", junk)
+        await layer.send("jobs", {"n": "after"})
+        assert await soon(layer.receive("jobs")) == {"n": "after"}
+        assert layer.statistics()["dropped"] == {"undecodable": 5}
+        errors = [r for r in caplog.records if r.levelno == logging.ERROR and r.name == "fastchannels.layer"]
+        assert len(errors) == 1
+        assert "sesame" not in caplog.text
+
     # ------------------------------------------------------------------ order and delivery
 
     async def test_order_of_ten_thousand(self, make_layer: MakeLayer, view_of: ViewOf) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
+import time
 
 import msgpack
 import pytest
 
 from fastchannels import conf, envelope
 from fastchannels.exceptions import InvalidMessageError, InvalidPayloadError, MessageRangeError, MessageTooLarge
-from fastchannels.layers.codec import Codec
+from fastchannels.layers.codec import Codec, make_codec
 
 codec = Codec()
 
@@ -102,3 +103,36 @@ def test_a_payload_that_is_no_dict(value):
     with pytest.raises(InvalidPayloadError) as caught:
         codec.decode(msgpack.packb(value))
     assert str(caught.value) == f"the payload holds {type(value).__name__}, a message is a dict"
+
+
+def test_a_copy_is_what_a_reader_gets():
+    message = {"tuple": (1, [2])}
+    for made in (Codec(), make_codec(symmetric_encryption_keys=["k"]), make_codec(serializer_format="json")):
+        copy = made.copy(message)
+        assert copy == {"tuple": [1, [2]]}
+    with pytest.raises(InvalidMessageError):
+        Codec().copy({"a": object()})
+
+
+def test_the_usual_codec_is_not_wrapped():
+    assert type(make_codec()) is type(make_codec(symmetric_encryption_keys=[])) is Codec
+    assert type(make_codec(symmetric_encryption_keys=["k"], encrypt=False)) is Codec
+
+
+def test_the_limit_counts_bytes_before_encryption():
+    message = {"text": "x" * 90}
+    wrapped = make_codec(len(msgpack.packb(message)), symmetric_encryption_keys=["k"])
+    assert wrapped.decode(wrapped.encode(message)) == message
+    with pytest.raises(MessageTooLarge):
+        wrapped.encode({"text": "x" * 91})
+
+
+def test_a_token_of_expiry_and_some_is_still_good():
+    sealed = make_codec(symmetric_encryption_keys=["k"], expiry=5)
+    payload = sealed.encode({"a": 1})
+    now = time.time()
+    sealed._cipher._clock = lambda: now + 15
+    assert sealed.decode(payload) == {"a": 1}
+    sealed._cipher._clock = lambda: now + 17
+    with pytest.raises(InvalidPayloadError, match=r"encrypted 1[67] s ago"):
+        sealed.decode(payload)

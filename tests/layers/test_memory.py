@@ -42,8 +42,12 @@ class TestMemory(ContractTests):
 
     def test_takes_the_common_options_only(self) -> None:
         assert set(InMemoryChannelLayer.option_names()) == {
-            "expiry", "group_expiry", "capacity", "channel_capacity", "max_message_size",
+            "expiry", "group_expiry", "capacity", "channel_capacity", "max_message_size", "serializer_format",
+            "symmetric_encryption_keys",
         }  # fmt: skip
+
+    def test_keys_are_checked_and_not_used(self, make_layer: MakeLayer) -> None:
+        assert make_layer(symmetric_encryption_keys=["k"]).serialize({"a": 1}) == b"\x81\xa1a\x01"
 
     async def test_capacity_is_exact_with_many_threads(self, make_layer: MakeLayer) -> None:
         layer = make_layer(capacity=50)
