@@ -6,19 +6,22 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 import time
 from typing import Any, Final
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import wire
 from fastchannels.layers.redis.connection import Argument, is_whole, new_reader, pack, tune
-from fastchannels.layers.redis.outage import CONNECT_TIMEOUT, Attempts, Outage, ReplyError
+from fastchannels.layers.redis.outage import NOT_RUN, Attempts, Outage, ReplyError, is_passing, refused, require_master
 from fastchannels.layers.redis.scripts import Script
 
 #: Seconds that a reply may come after the time that a blocking pop was given.
 MARGIN: Final = 5.0
 #: Redis rounds a timeout to milliseconds, and 0 means for ever.
 LEAST_TIMEOUT: Final = 0.001
+#: Seconds before a pop that Redis turned away is asked on another connection.
+PAUSE: Final = 0.2
 
 
 class BlockingClient:
@@ -36,30 +39,42 @@ class BlockingClient:
         self._attempts: Attempts | None = None
         self._multi = False
         self._turn = 0
+        self._token = ""
+        self._answers: list[Any] = []
+        #: The last connection was lost in the middle of an answer.
+        self._torn = False
 
     def __del__(self) -> None:
         self.close()
 
     def call(self, *command: Argument) -> Any:
-        """Run one command. Raises ``LayerUnavailable``, and ``ReplyError`` for what Redis refuses."""
-        self._connect(None)
-        (reply,) = self._exchange(pack(*command), 1, self._outage.limit)
+        """Run one command. Raises ``LayerUnavailable``, also for what Redis refuses."""
+        reply = self._ask(*command)
         if isinstance(reply, ReplyError):
-            raise reply
+            raise refused(self._outage.address, reply) from reply
+        return reply
+
+    def _ask(self, *command: Argument) -> Any:
+        """The reply, which may be a ``ReplyError``."""
+        data = pack(*command)
+        self._connect(None)
+        (reply,) = self._exchange(data, 1, self._outage.limit)
+        if isinstance(reply, ReplyError) and reply.code in NOT_RUN:
+            # Nothing ran: once more, when Redis is the master again, or has loaded its data.
+            self.close()
+            self._connect(None)
+            (reply,) = self._exchange(data, 1, self._outage.limit)
         return reply
 
     def run(self, script: Script, keys: tuple[str, ...], *arguments: Argument) -> Any:
         """Run a script, loading it when Redis does not know it. Raises ``LayerUnavailable``."""
-        try:
-            try:
-                return self.call("EVALSHA", script.digest, len(keys), *keys, *arguments)
-            except ReplyError as error:
-                if not str(error).startswith("NOSCRIPT"):
-                    raise
-                # Nothing ran, so it may be sent again.
-                return self.call("EVAL", script.source, len(keys), *keys, *arguments)
-        except ReplyError as error:
-            raise LayerUnavailable(f"Redis at {self._outage.address} answered {error}") from error
+        reply = self._ask("EVALSHA", script.digest, len(keys), *keys, *arguments)
+        if isinstance(reply, ReplyError) and reply.code == "NOSCRIPT":
+            # Nothing ran, so it may be sent again.
+            reply = self._ask("EVAL", script.source, len(keys), *keys, *arguments)
+        if isinstance(reply, ReplyError):
+            raise refused(self._outage.address, reply) from reply
+        return reply
 
     def pop(self, keys: list[str], timeout: float | None) -> tuple[str, int, bytes, int] | None:
         """``(key, stamp, payload, now)`` of the first entry of any key, or None after ``timeout`` seconds.
@@ -78,17 +93,22 @@ class BlockingClient:
                 replies = self._pop_once(keys, left)
             except LayerUnavailable:
                 # At most once: what that pop took is lost, what it did not take is still there.
+                if self._torn:
+                    self._outage.tore()
                 if ends is not None and time.monotonic() >= ends:
                     return None
                 continue
+            error = next((reply for reply in replies if isinstance(reply, ReplyError)), None)
+            if error is not None:
+                self.close()
+                if not is_passing(error):
+                    raise refused(self._outage.address, error) from error
+                # It changed its role, or loads its data.
+                time.sleep(PAUSE if ends is None else max(0.0, min(PAUSE, ends - time.monotonic())))
+                continue
             popped, clock = replies[0], replies[-1]
-            for reply in replies:
-                if isinstance(reply, ReplyError):
-                    raise LayerUnavailable(f"Redis at {self._outage.address} answered {reply}")
             if popped is not None:
-                entry = popped[1][0] if isinstance(popped[1], list) else popped[1]
-                now = int(clock[0]) * 1000 + int(clock[1]) // 1000
-                return popped[0].decode("utf-8"), *wire.parse_queued(entry), now
+                return self._entry(popped, clock)
             if ends is not None and time.monotonic() >= ends - LEAST_TIMEOUT:
                 return None
 
@@ -105,15 +125,92 @@ class BlockingClient:
         command = pack("BLMPOP", wait, len(keys), *keys, "LEFT") if self._multi else pack("BLPOP", *keys, wait)
         return self._exchange(command + pack("TIME"), 2, None if left is None else left + MARGIN)
 
+    # ------------------------------------------------------------------ one of several that are waited for at once
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open, as far as this thread has seen."""
+        return self._sock is not None
+
+    def ask(self, keys: list[str], timeout: float | None, token: str) -> int:
+        """Write a blocking pop that also ends with an entry on ``token``; the descriptor to wait for.
+
+        Raises ``LayerUnavailable``, then nothing was asked.
+        """
+        assert self._sock is not None
+        self._turn = (self._turn + 1) % len(keys)
+        keys = [token, *keys[self._turn :], *keys[: self._turn]]
+        wait = 0 if timeout is None else max(timeout, LEAST_TIMEOUT)
+        command = pack("BLMPOP", wait, len(keys), *keys, "LEFT") if self._multi else pack("BLPOP", *keys, wait)
+        self._token, self._answers = token, []
+        try:
+            self._sock.settimeout(self._outage.limit)
+            self._sock.sendall(command + pack("TIME"))
+            return self._sock.fileno()
+        except OSError as error:
+            self.close()
+            raise LayerUnavailable(f"Redis at {self._outage.address} was lost: {error}") from error
+
+    def answer(self) -> tuple[bool, tuple[str, int, bytes, int] | None]:
+        """Read what came without waiting: whether the pop of :meth:`ask` is answered, and by which entry.
+
+        Raises ``LayerUnavailable`` when the connection is lost.
+        """
+        assert self._sock is not None
+        self._sock.settimeout(0)
+        try:
+            while len(self._answers) < 2:
+                self._answers.append(self._read())
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False, None
+        except OSError as error:
+            self.close()
+            raise LayerUnavailable(f"Redis at {self._outage.address} was lost: {error}") from error
+        popped, clock = self._answers
+        for reply in self._answers:
+            if isinstance(reply, ReplyError):
+                # Of a server that changes its role, or has no room for clients: the next connection tells.
+                self.close()
+                raise LayerUnavailable(f"Redis at {self._outage.address} answered {reply}")
+        if popped is None or popped[0].decode("utf-8") == self._token:
+            return True, None
+        return True, self._entry(popped, clock)
+
+    def finish(self) -> tuple[str, int, bytes, int] | None:
+        """The entry that answers :meth:`ask`, if any, after its token was pushed."""
+        assert self._sock is not None
+        ends = time.monotonic() + self._outage.limit
+        while True:
+            answered, popped = self.answer()
+            if answered:
+                return popped
+            if not select.select([self._sock], [], [], max(0.0, ends - time.monotonic()))[0]:
+                raise LayerUnavailable(f"Redis at {self._outage.address} did not end a pop")
+
+    def _entry(self, popped: Any, clock: Any) -> tuple[str, int, bytes, int]:
+        try:
+            entry = popped[1][0] if isinstance(popped[1], list) else popped[1]
+            now = int(clock[0]) * 1000 + int(clock[1]) // 1000
+            return popped[0].decode("utf-8"), *wire.parse_queued(entry), now
+        except Exception as error:
+            # Not what was asked for: whose replies the next ones are is unknown.
+            self.close()
+            raise LayerUnavailable(f"Redis at {self._outage.address} answered {popped!r:.80}") from error
+
     # ------------------------------------------------------------------ the socket
 
     def _exchange(self, data: bytes, count: int, timeout: float | None) -> list[Any]:
         assert self._sock is not None
+        replies: list[Any] = []
+        self._torn = False
         try:
             self._sock.settimeout(timeout)
             self._sock.sendall(data)
-            return [self._read() for _ in range(count)]
+            for _ in range(count):
+                replies.append(self._read())
+            return replies
         except OSError as error:
+            self._torn = bool(replies) or self._parser.has_data()
             self.close()
             raise LayerUnavailable(
                 f"Redis at {self._outage.address} was lost after this was sent, so whether it took effect is unknown: "
@@ -134,15 +231,17 @@ class BlockingClient:
 
     def _connect(self, ends: float | None) -> bool:
         """Make sure of a connection. False: not by the time ``ends``."""
-        if self._sock is not None and self._is_stale(self._sock):
+        if self._sock is not None and (self._parser.has_data() or self._is_stale(self._sock)):
             self.close()
         if self._sock is not None:
             return True
+        self._outage.check()
         if self._attempts is None:
             self._attempts = Attempts(self._outage)
         while True:
+            timeout = self._attempts.timeout()
             try:
-                self._open()
+                self._open(timeout if ends is None else min(timeout, max(LEAST_TIMEOUT, ends - time.monotonic())))
             except (OSError, ReplyError) as error:
                 self.close()
                 try:
@@ -171,25 +270,27 @@ class BlockingClient:
             return bool(poll.poll(0))
         return bool(select.select([sock], [], [], 0)[0])
 
-    def _open(self) -> None:
+    def _open(self, timeout: float) -> None:
+        """Connect and log in; ``timeout`` holds for each step."""
         address = self._outage.address
         if address.path is not None:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._sock = sock
-            sock.settimeout(CONNECT_TIMEOUT)
+            sock.settimeout(timeout)
             sock.connect(address.path)
         else:
-            sock = self._sock = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT)
+            sock = self._sock = socket.create_connection((address.host, address.port), timeout)
             tune(sock)
         if address.tls is not None:
             self._sock = address.tls.wrap_socket(sock, server_hostname=None if address.path else address.host)
         self._parser = new_reader()
-        commands = [*address.greeting(), ("PING",), ("COMMAND", "INFO", "BLMPOP")]
+        commands = [*address.greeting(), ("PING",), ("HELLO", 2), ("COMMAND", "INFO", "BLMPOP")]
         self._sock.sendall(b"".join(pack(*command) for command in commands))
         replies = [self._read() for _ in commands]
-        for reply in replies[:-1]:
+        for reply in replies[:-2]:
             if isinstance(reply, ReplyError):
                 raise reply
+        require_master(replies[-2])
         self._multi = isinstance(replies[-1], list) and bool(replies[-1]) and replies[-1][0] is not None
 
     def close(self) -> None:

@@ -14,7 +14,15 @@ import hiredis
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.address import Address
-from fastchannels.layers.redis.outage import CONNECT_TIMEOUT, Attempts, Outage, ProtocolBroken, ReplyError
+from fastchannels.layers.redis.outage import (
+    NOT_RUN,
+    Attempts,
+    Outage,
+    ProtocolBroken,
+    ReplyError,
+    refused,
+    require_master,
+)
 from fastchannels.layers.redis.scripts import ALL, Script
 
 Argument: TypeAlias = "str | bytes | int | float"
@@ -24,6 +32,8 @@ _MORE: Final = object()
 #: Messages, and bytes of them, that one script call takes; past either the next call is begun.
 BATCH_MESSAGES: Final = 512
 BATCH_BYTES: Final = 1 << 20
+#: How often in ``reconnect_timeout`` a silent connection is looked at; it may stay silent for one look longer.
+LOOKS: Final = 5
 
 
 def pack(*command: Argument) -> bytes:
@@ -79,9 +89,16 @@ class Connection(asyncio.Protocol):
             parser.feed(data)
             while (reply := parser.gets()) is not _MORE:
                 self.on_reply(reply)
-        except ProtocolBroken as error:
-            self._broken = error
-            self.abort()
+        except Exception as error:
+            # Not RESP, or not what was asked for: whose replies the next ones are is unknown.
+            if not isinstance(error, ProtocolBroken):
+                error = ProtocolBroken(f"{type(error).__name__}: {error}")
+            self.abort(error)
+
+    @property
+    def torn(self) -> bool:
+        """The bytes that came end in the middle of a reply."""
+        return bool(self._parser.has_data())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -137,11 +154,17 @@ async def _attempt(address: Address, commands: Sequence[tuple[Argument, ...]]) -
     done: asyncio.Future[None] = loop.create_future()
 
     def on_reply(reply: Any) -> None:
-        if isinstance(reply, ReplyError) and not done.done():
-            done.set_exception(reply)
         replies.append(reply)
-        if len(replies) == len(commands) and not done.done():
-            done.set_result(None)
+        if done.done():
+            return
+        try:
+            if len(replies) == len(commands):
+                require_master(reply)
+                done.set_result(None)
+            elif isinstance(reply, ReplyError):
+                raise reply
+        except ReplyError as error:
+            done.set_exception(error)
 
     def on_lost(error: Exception) -> None:
         if not done.done():
@@ -173,31 +196,35 @@ async def connect(
     """A connection that is logged in and has answered ``commands``, with their replies.
 
     Tries until ``outage.limit`` seconds have passed; then, and at once when Redis refuses the login, it raises
-    ``LayerUnavailable``.
+    ``LayerUnavailable``. A replica is no Redis to work with: it is waited for until it is the master.
     """
+    outage.check()
     greeting = address.greeting()
     attempts = Attempts(outage)
-    commands = [*greeting, *commands, ("PING",)]
+    commands = [*greeting, *commands, ("PING",), ("HELLO", 2)]
     while True:
+        timeout = attempts.timeout()
         try:
-            connection, replies = await asyncio.wait_for(_attempt(address, commands), CONNECT_TIMEOUT)
+            connection, replies = await asyncio.wait_for(_attempt(address, commands), timeout)
         except (OSError, ReplyError, asyncio.TimeoutError) as error:
             if isinstance(error, asyncio.TimeoutError):
-                error = TimeoutError(f"no answer in {CONNECT_TIMEOUT:g} s")
+                error = TimeoutError(f"no answer in {timeout:.1f} s")
             await asyncio.sleep(attempts.failed(error))
         else:
             outage.over()
-            return connection, replies[len(greeting) : -1]
+            return connection, replies[len(greeting) : -2]
 
 
 class _Request:
     """Bytes to write and who takes the reply."""
 
-    __slots__ = ("data", "sink")
+    __slots__ = ("data", "sink", "turned_away")
 
     def __init__(self, data: bytes, sink: Sink) -> None:
         self.data = data
         self.sink = sink
+        #: Redis did not run it because of its own state, and it waited for another connection.
+        self.turned_away = False
 
 
 class _Batch:
@@ -220,6 +247,8 @@ class _Batch:
                 if not future.done():
                     future.set_exception(reply)
             return
+        if not isinstance(reply, bytes) or len(reply) != len(self.futures):
+            raise ProtocolBroken(f"{reply!r:.80} answers a script that was given {len(self.futures)} messages")
         for code, future in zip(reply, self.futures, strict=True):
             if not future.done():
                 future.set_result(code)
@@ -268,8 +297,10 @@ class Link:
         self._batches: dict[str, _Batch] = {}
         self._unwritten: list[_Request] = []
         self._sent: deque[_Request] = deque()
-        #: Answered NOSCRIPT. Writing stops until everything written is answered, so that order holds over the reload.
+        #: Answered that they did not run. Writing stops until everything written is answered, so that order holds.
         self._again: list[_Request] = []
+        #: Why not, when the scripts are not the reason: then another connection is wanted.
+        self._turned_away: ReplyError | None = None
         self._scheduled = False
         self._answered = 0
         self._watch: asyncio.TimerHandle | None = None
@@ -358,35 +389,50 @@ class Link:
     # ------------------------------------------------------------------ replies
 
     def _on_reply(self, reply: Any) -> None:
-        request = self._sent.popleft()
-        self._answered += 1
+        if not self._sent:
+            raise ProtocolBroken(f"{reply!r:.80} answers nothing that was asked")
+        request = self._sent[0]
         if isinstance(reply, ReplyError):
-            if str(reply).startswith("NOSCRIPT"):
-                # Nothing ran, so it may be written again.
-                self._again.append(request)
-            else:
-                request.sink(LayerUnavailable(f"Redis at {self._outage.address} answered {reply}"))
+            self._on_error(request, reply)
         else:
             request.sink(reply)
+        # Not before: a reply that its sink cannot take ends the connection, and what was asked fails with it.
+        self._sent.popleft()
+        self._answered += 1
         if self._again and not self._sent:
+            if self._turned_away is not None and self.connection is not None:
+                self.connection.abort(ConnectionResetError(str(self._turned_away)))
+                return
             loads = [_Request(pack("SCRIPT", "LOAD", script.source), _ignore) for script in ALL]
             self._seal_all()
             self._unwritten = [*loads, *self._again, *self._unwritten]
             self._again = []
             self._flush()
 
-    def _look_later(self) -> None:
-        self._watch = self._loop.call_later(self._outage.limit, self._look, self._answered)
+    def _on_error(self, request: _Request, reply: ReplyError) -> None:
+        # Nothing ran, so it may be written again.
+        if reply.code == "NOSCRIPT":
+            self._again.append(request)
+        elif reply.code in NOT_RUN and not request.turned_away:
+            request.turned_away = True
+            self._turned_away = reply
+            self._again.append(request)
+        else:
+            request.sink(refused(self._outage.address, reply))
 
-    def _look(self, answered: int) -> None:
+    def _look_later(self, looks: int = 0) -> None:
+        self._watch = self._loop.call_later(self._outage.limit / LOOKS, self._look, self._answered, looks)
+
+    def _look(self, answered: int, looks: int) -> None:
         """Abort a connection that answered nothing for ``reconnect_timeout`` seconds though something is asked."""
         self._watch = None
         if not self._sent:
             return
-        if self._answered == answered and self.connection is not None:
+        looks = looks + 1 if self._answered == answered else 0
+        if looks >= LOOKS and self.connection is not None:
             self.connection.abort(TimeoutError(f"no answer in {self._outage.limit:g} s"))
         else:
-            self._look_later()
+            self._look_later(looks)
 
     # ------------------------------------------------------------------ the connection
 
@@ -423,9 +469,9 @@ class Link:
             ),
             unwritten=False,
         )
-        # What answered NOSCRIPT did not run: it goes first.
+        # What did not run goes first.
         self._unwritten = [*self._again, *self._unwritten]
-        self._again = []
+        self._again, self._turned_away = [], None
         if self._unwritten or self._batches:
             self._flush()
 

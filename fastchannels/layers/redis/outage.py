@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import ssl
 import threading
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.address import Address
@@ -15,15 +17,27 @@ from fastchannels.layers.redis.address import Address
 logger = logging.getLogger("fastchannels.layer")
 
 FIRST_DELAY: Final = 0.05  #: seconds before the second attempt; doubles
-LONGEST_DELAY: Final = 2.0
+LONGEST_DELAY: Final = 1.0  #: and varies by half: work resumes within 2 s of the return of Redis
 CONNECT_TIMEOUT: Final = 5.0  #: seconds for one attempt, the login included
+LEAST_TIMEOUT: Final = 0.1  #: the same when hardly any of ``reconnect_timeout`` is left
+REFUSAL: Final = 1.0  #: seconds that a refused login stands for the attempts that follow it
 
-#: Error replies that pass by themselves while Redis starts, fails over or is crowded.
-_PASSING: Final = ("LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "ERR max number of clients")
+#: Codes of error replies to a command that did not run because Redis starts, fails over or runs a slow script.
+NOT_RUN: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "BUSY"})
+#: What passes by itself beside them: the server is crowded, or ended a blocked pop when it changed its role.
+_PASSING: Final = NOT_RUN | {"TRYAGAIN", "UNBLOCKED"}
+#: Redis 6.2 wraps what a command inside a script was answered.
+_IN_SCRIPT: Final = re.compile(r"ERR Error running script .*?: -([A-Z]+) ")
 
 
 class ReplyError(Exception):
-    """An error that Redis answered."""
+    """An error that Redis answered. ``code`` is its first word, also when a script met it."""
+
+    @property
+    def code(self) -> str:
+        text = str(self)
+        inside = _IN_SCRIPT.match(text)
+        return inside[1] if inside is not None else text.partition(" ")[0]
 
 
 class ProtocolBroken(ConnectionError):
@@ -33,11 +47,34 @@ class ProtocolBroken(ConnectionError):
 def is_passing(error: Exception) -> bool:
     """Whether another attempt to connect may fare better."""
     if isinstance(error, ReplyError):
-        return str(error).startswith(_PASSING)
+        return error.code in _PASSING or str(error).startswith("ERR max number of clients")
     if isinstance(error, ssl.SSLError):
         # A server that goes down mid-handshake; every other TLS error is a matter of settings.
         return isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
     return isinstance(error, OSError)
+
+
+def refused(address: Address, error: ReplyError) -> LayerUnavailable:
+    """What a caller is told of an error reply. Nothing of the command took effect."""
+    if error.code == "OOM":
+        return LayerUnavailable(
+            f"Redis at {address} is out of memory, so nothing was stored: {error}. Raise its 'maxmemory', "
+            "or lower 'capacity', 'inbox_capacity' or 'expiry' in CHANNEL_LAYERS CONFIG"
+        )
+    return LayerUnavailable(f"Redis at {address} answered {error}")
+
+
+def require_master(hello: Any) -> None:
+    """Raise a passing ``ReplyError`` when the answer to ``HELLO`` is a replica's.
+
+    Servers and users without that command answer an error, and are taken for masters.
+    """
+    if isinstance(hello, list) and b"role" in hello[:-1] and hello[hello.index(b"role") + 1] in (b"replica", b"slave"):
+        raise ReplyError("READONLY it is a replica now")
+
+
+class LoginRefused(LayerUnavailable):
+    """Redis is there and does not let this process in; another attempt fares no better."""
 
 
 class Outage:
@@ -48,7 +85,26 @@ class Outage:
         self.limit = limit
         self._since: float | None = None
         self._quiet_until = 0.0
+        self._refusal: tuple[str, float] | None = None
         self._lock = threading.Lock()
+        #: Called for each answer that was cut off while it carried messages.
+        self.on_torn: Callable[[], None] = lambda: None
+
+    def tore(self) -> None:
+        """A connection ended in the middle of the answer to a pop: what Redis had popped for it is lost (D-04)."""
+        logger.warning("lost Redis at %s in the middle of an answer, and the messages in it", self.address)
+        self.on_torn()
+
+    def refuse(self, text: str) -> LoginRefused:
+        """The error of a refused login, which stands for a while: calls do not become a storm of logins."""
+        self._refusal = text, time.monotonic() + REFUSAL
+        return LoginRefused(text)
+
+    def check(self) -> None:
+        """Raise ``LoginRefused`` when a login was refused just now."""
+        refusal = self._refusal
+        if refusal is not None and time.monotonic() < refusal[1]:
+            raise LoginRefused(refusal[0])
 
     def waiting(self, error: Exception, waited: float, delay: float) -> None:
         """An attempt failed after ``waited`` seconds of attempts; the next comes in ``delay``."""
@@ -66,6 +122,7 @@ class Outage:
 
     def over(self) -> None:
         """A connection was opened."""
+        self._refusal = None
         if self._since is None:
             return
         with self._lock:
@@ -83,12 +140,17 @@ class Attempts:
         self._started = time.monotonic()
         self._delay = FIRST_DELAY
 
+    def timeout(self) -> float:
+        """Seconds that the next attempt may take."""
+        left = self._started + self._limit - time.monotonic()
+        return min(CONNECT_TIMEOUT, max(left, LEAST_TIMEOUT))
+
     def failed(self, error: Exception) -> float:
         """Seconds to sleep before the next attempt."""
         address = self._outage.address
         if not is_passing(error):
             reason = f"{error}" or type(error).__name__
-            raise LayerUnavailable(
+            raise self._outage.refuse(
                 f"Redis at {address} refused the connection: {reason}. "
                 "Check address, username, password, db and TLS options in CHANNEL_LAYERS CONFIG 'hosts'"
             ) from error

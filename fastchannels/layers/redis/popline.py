@@ -8,16 +8,16 @@ from typing import Any, Final, Protocol
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.connection import Connection, connect, pack
-from fastchannels.layers.redis.outage import Outage, ReplyError
+from fastchannels.layers.redis.outage import NOT_RUN, LoginRefused, Outage, ProtocolBroken, ReplyError, refused
 
 #: Seconds that one pop may take to be answered once it has been asked to end.
 CLOSE_TIMEOUT: Final = 1.0
-#: Seconds between two rounds of attempts, once one has failed altogether; doubles.
-ROUND_PAUSE: Final = 1.0
+#: Seconds between two rounds of attempts, once one has failed altogether; doubles while the login is refused.
+ROUND_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 
 #: Errors that end a blocked pop and pass by themselves: the server changed its role or restarts.
-_PASSING: Final = ("UNBLOCKED", "LOADING", "READONLY", "MASTERDOWN")
+_PASSING: Final = NOT_RUN | {"UNBLOCKED"}
 
 
 class PopOwner(Protocol):
@@ -51,6 +51,7 @@ class PopLine:
         self._written = False
         self._replies: list[Any] = []
         self._expected = 0
+        self._asked_at = 0.0
         self._multi = False
         self._idle: asyncio.Future[None] | None = None
 
@@ -74,6 +75,7 @@ class PopLine:
                 self._connecting = self._loop.create_task(self._connect())
             return
         self._written = True
+        self._asked_at = self._loop.time()
         data, self._expected = self._command(keys, count)
         connection.write(data + pack("TIME"))
 
@@ -92,20 +94,29 @@ class PopLine:
         self._owner.on_batch(popped[0].decode("utf-8"), entries, now)
 
     def _on_reply(self, reply: Any) -> None:
+        if not self._written:
+            raise ProtocolBroken(f"{reply!r:.80} answers nothing that was asked")
         self._replies.append(reply)
         if len(self._replies) < self._expected:
             return
         replies, self._replies = self._replies, []
         for item in replies:
             if isinstance(item, ReplyError):
-                if self.connection is not None and str(item).startswith(_PASSING):
+                if self.connection is not None and item.code in _PASSING:
                     self.connection.abort(ConnectionResetError(str(item)))
                     return
-                self._fail(LayerUnavailable(f"Redis at {self._outage.address} answered {item}"))
+                self._fail(refused(self._outage.address, item))
                 return
         time = replies.pop()
-        self._wanted, self._written = None, False
-        self._deliver(replies, int(time[0]) * 1000 + int(time[1]) // 1000)
+        now = int(time[0]) * 1000 + int(time[1]) // 1000
+        wanted, self._wanted, self._written = self._wanted, None, False
+        try:
+            self._deliver(replies, now)
+        except Exception:
+            # It does not read as an answer (CLIENT UNBLOCK gives one): the connection ends, the pop is asked again.
+            if self._wanted is None:
+                self._wanted = wanted
+            raise
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
@@ -131,7 +142,7 @@ class PopLine:
                     )
                     break
                 except LayerUnavailable as error:
-                    pause = min(pause * 2, LONGEST_PAUSE) or ROUND_PAUSE
+                    pause = min(pause * 2, LONGEST_PAUSE) if isinstance(error, LoginRefused) and pause else ROUND_PAUSE
                     if not self._owner.on_unavailable(error):
                         self._wanted = None
                         return
@@ -147,13 +158,17 @@ class PopLine:
             self.pop(*self._wanted)
 
     def _on_lost(self, error: Exception) -> None:
-        self.connection = None
+        connection, self.connection = self.connection, None
+        if self._written and (self._replies or (connection is not None and connection.torn)):
+            self._outage.tore()
         self._replies = []
         self._written = False
         if self._wanted is not None:
             self._owner.on_lost()
-        if self._wanted is not None:
-            self.pop(*self._wanted)
+        if self._wanted is not None and self._connecting is None:
+            # One that is lost again right away is not asked in a tight loop.
+            pause = ROUND_PAUSE if self._loop.time() - self._asked_at < ROUND_PAUSE else 0.0
+            self._connecting = self._loop.create_task(self._connect(pause))
 
     def forget(self) -> None:
         """Take back a pop that was not written yet."""

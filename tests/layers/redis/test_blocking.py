@@ -12,7 +12,7 @@ from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import scripts
 from fastchannels.layers.redis.address import parse_host
 from fastchannels.layers.redis.blocking import BlockingClient
-from fastchannels.layers.redis.outage import Outage, ReplyError
+from fastchannels.layers.redis.outage import Outage
 
 from ..redis_server import RedisServer
 from ..waits import DEADLINE
@@ -30,7 +30,7 @@ def client(server: RedisServer) -> Iterator[BlockingClient]:
 
 def test_commands(client: BlockingClient) -> None:
     assert client.call("RPUSH", "q", b"\x00") == 1
-    with pytest.raises(ReplyError, match="WRONGTYPE"):
+    with pytest.raises(LayerUnavailable, match="WRONGTYPE"):
         client.call("GET", "q")
     with pytest.raises(LayerUnavailable, match="WRONGTYPE"):
         client.run(scripts.JOIN_CHANNEL, ("q",), "c", 1000, 1)

@@ -131,8 +131,8 @@ async def test_nothing_overtakes_a_script_that_redis_forgot(server: RedisServer,
 
 async def test_bytes_that_are_not_resp_end_the_connection() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"PING\r\n")
-        writer.write(b"+PONG\r\n")
+        await reader.readuntil(b"HELLO")
+        writer.write(b"+PONG\r\n-ERR unknown command 'HELLO'\r\n")
         await reader.readuntil(b"LLEN")
         writer.write(b"\x00nonsense\r\n")
         await writer.drain()
