@@ -382,12 +382,20 @@ class WorkerGroup(Worker):
             ]
             for thread in self._threads:
                 thread.start()
-            reason = self._ended.get()
+            reason = self._await_end()
             finished = self.join()
         if reason is not None:
             raise reason
         if not finished:
             raise SystemExit(1)
+
+    def _await_end(self) -> BaseException | None:
+        while True:
+            try:
+                # Never without a limit: a signal that comes right before the wait does not end it.
+                return self._ended.get(timeout=RECEIVE_TIMEOUT)
+            except queue.Empty:
+                continue
 
     def stop(self) -> None:
         """Let :meth:`run` end when the running consumers have ended. For any thread, and for signal handlers."""
@@ -401,7 +409,8 @@ class WorkerGroup(Worker):
         self.stop()
         deadline = time.monotonic() + self.shutdown_timeout
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            while thread.is_alive() and time.monotonic() < deadline:
+                thread.join(min(RECEIVE_TIMEOUT, max(0.0, deadline - time.monotonic())))
         left = [thread.name for thread in self._threads if thread.is_alive()]
         if left:
             logger.error("%s did not finish within %s s", ", ".join(left), self.shutdown_timeout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ from fastchannels.exceptions import InvalidChannelLayerError
 from fastchannels.handler import default_consumer
 from fastchannels.message import Message
 from fastchannels.signals import worker_process_ready
-from fastchannels.worker import prepare_workers, run_workers
+from fastchannels.worker import WorkerGroup, prepare_workers, run_workers
 
 #: Seconds that running consumers get when a file changed.
 RELOAD_PATIENCE = 5.0
@@ -55,7 +54,14 @@ class Command(BaseCommand):
         if options["channels"]:
             return self.run_channels_4(options)
         if options["reload"]:
-            return autoreload.run_with_reloader(self.run_reloading, **options)
+            self.group: WorkerGroup | None = None
+            try:
+                return autoreload.run_with_reloader(self.run_reloading, **options)
+            finally:
+                # The reloader leaves by sys.exit in the main thread, at a change of a file and at SIGTERM. Here and not
+                # by atexit: by then Python takes no more work for the executors of async consumers.
+                if self.group is not None:
+                    self.group.join()
         try:
             run_workers(self.channel_layer(options), **self.worker_options(options))
         except (ImproperlyConfigured, InvalidChannelLayerError) as error:
@@ -102,8 +108,7 @@ class Command(BaseCommand):
         threads = worker_options.pop("threads")
         worker_options["shutdown_timeout"] = RELOAD_PATIENCE
         group = prepare_workers(self.channel_layer(options), n_threads=threads, signal_handlers=False, **worker_options)
-        # The reloader leaves by sys.exit in the main thread, at a change of a file and at SIGTERM.
-        atexit.register(group.join)
+        self.group = group
         watch_parent()
         worker_process_ready.send(sender=group)
         group.ready()

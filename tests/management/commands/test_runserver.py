@@ -9,7 +9,7 @@ from websockets.sync.client import connect
 
 from fastchannels.management.commands import runserver
 from tests.flows.processes import eventually, fetch, free_port
-from tests.management.project import Project
+from tests.management.commands.project import Project
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the project uses shared memory of POSIX systems")
 
