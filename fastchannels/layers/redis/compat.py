@@ -1,0 +1,594 @@
+"""The channel layer that shares Redis with processes on channels_redis, while one is exchanged for the other (D-48)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from fastchannels import conf
+from fastchannels._core.names import process_of
+from fastchannels.envelope import ASGI_CHANNEL
+from fastchannels.exceptions import InvalidChannelLayerError, LayerUnavailable
+from fastchannels.layers.base import ChannelLayer, Message
+from fastchannels.layers.redis import scripts
+from fastchannels.layers.redis.address import DEFAULT, Address, parse_host
+from fastchannels.layers.redis.blocking import BlockingClient
+from fastchannels.layers.redis.compat_readers import CompatReader, CompatSession, Entry, parse_entries
+from fastchannels.layers.redis.compat_wire import RANDOM_PREFIX, CompatKeys, CompatWire
+from fastchannels.layers.redis.connection import Argument, Link
+from fastchannels.layers.redis.outage import Outage, ReplyError
+from fastchannels.layers.redis.readers import Kept
+
+logger = logging.getLogger("fastchannels.layer")
+
+#: What the script says of one message.
+_STORED: Final = ord("0")
+#: Seconds between two looks at what expired in this process.
+HOUSEKEEPING: Final = 5.0
+#: Group of the log line about members of this process that were full: the wire does not say which it was.
+_SOME_GROUP: Final = "?"
+SCAN_COUNT: Final = 1000
+_ZSETS: Final = ("TYPE", "zset")
+
+#: Sessions of a parent process. Their transports must not be collected here: that would act on the parent's sockets.
+_inherited: list[object] = []
+
+
+def parse_single_host(hosts: Any) -> Address:
+    """The address in CONFIG ``hosts``: nothing, or a list of one entry. Raises ``InvalidChannelLayerError``."""
+    if not hosts:
+        return parse_host(DEFAULT)
+    if isinstance(hosts, (str, bytes, Mapping)) or not isinstance(hosts, Sequence):
+        raise InvalidChannelLayerError(f"CONFIG option hosts is a {type(hosts).__name__}: give a list of one entry")
+    if len(hosts) != 1:
+        # D-46: processes of channels_redis look for a process-local message at another host than they send it to.
+        raise InvalidChannelLayerError(
+            f"CONFIG option hosts has {len(hosts)} entries: RedisCompatChannelLayer shares one host with channels_redis"
+        )
+    return parse_host(hosts[0])
+
+
+class RedisCompatChannelLayer(ChannelLayer):
+    """Channels and groups in the keys and bytes of channels_redis 4, so that old and new processes reach each other.
+
+    It is for the time of a deploy: see ``docs/migration.md``. Options beside those of
+    :class:`~fastchannels.layers.base.ChannelLayer`, with the meaning and defaults that channels_redis gives them:
+
+    ``hosts``
+        a list of one entry, as :class:`~fastchannels.layers.redis.RedisChannelLayer` takes it.
+    ``prefix``
+        of every key (default ``asgi``); nothing separates it from a name, so no prefix may begin another.
+    ``serializer_format``, ``symmetric_encryption_keys``, ``random_prefix_length``
+        how a message is stored. They must be those of the other processes.
+    ``reconnect_timeout``
+        seconds that a call waits for a Redis that is away (default 30), before ``LayerUnavailable``.
+
+    What this wire cannot promise: a message that a process of channels_redis has popped may be delivered twice (D-04);
+    the order of its messages is that of its clock (D-08); the capacity of a process-local name is that of all names of
+    its process together while they wait in Redis, and a full name of another process is not told to the sender (D-39);
+    members of a dead process stay until ``group_expiry`` (D-05). What this class sends and reads itself is read once,
+    in the order in which it reached Redis, and not after ``expiry`` seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        hosts: Any = None,
+        prefix: str = conf.PREFIX,
+        random_prefix_length: int = RANDOM_PREFIX,
+        serializer_format: str = conf.SERIALIZER_FORMAT,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        reconnect_timeout: float = 30.0,
+        **options: Any,
+    ) -> None:
+        self.address = parse_single_host(hosts)
+        self.keys = CompatKeys(prefix)
+        self.prefix = prefix
+        if not isinstance(reconnect_timeout, (int, float)) or not 0 < reconnect_timeout < math.inf:
+            raise InvalidChannelLayerError(f"CONFIG option reconnect_timeout={reconnect_timeout!r}: seconds, above 0")
+        self.reconnect_timeout = reconnect_timeout
+        self._sessions: dict[asyncio.AbstractEventLoop, CompatSession] = {}
+        self._clients: weakref.WeakSet[BlockingClient] = weakref.WeakSet()
+        super().__init__(**options)
+        self.wire = CompatWire(
+            self.codec.max_message_size, serializer_format, symmetric_encryption_keys, self.expiry, random_prefix_length
+        )
+        # What the base class encodes and decodes is a body; the wire addresses and encrypts it.
+        self.codec = self.wire.codec
+        logger.info(
+            "%s speaks the wire of channels_redis (prefix %r): processes of both share channels and groups; "
+            "those on RedisChannelLayer do not take part", self, prefix,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}(hosts=[{str(self.address)!r}])"
+
+    def _start_process(self) -> None:
+        # After a fork: the connections are the parent's, their descriptors here are closed without a word to Redis.
+        for session in self._sessions.values():
+            session.drop()
+            _inherited.append(session)
+        for client in list(self._clients):
+            client.drop()
+        super()._start_process()
+        self._expiry_ms = round(self.expiry * 1000)
+        self._group_expiry_ms = round(self.group_expiry * 1000)
+        self._outage = Outage(self.address, self.reconnect_timeout)
+        self._sessions = {}
+        self._session_numbers = itertools.count()
+        self._clients = weakref.WeakSet()
+        self._local = threading.local()
+        self._lock = threading.RLock()
+        self._turn = 0
+        self._kept = Kept(self.expiry, self._on_expired)
+        #: Keys of the process-local names that were made here, one for each prefix of a name.
+        self._inbox_keys: tuple[str, ...] = ()
+        #: The reader, of one event loop, that pops them.
+        self._reader: CompatReader | None = None
+        #: Who waits for a process-local channel, on any loop.
+        self._waiters: set[asyncio.Future[None]] = set()
+        #: Groups that this process added its own channels to, and when somebody last read those.
+        self._joined: dict[str, set[str]] = {}
+        self._read_at: dict[str, float] = {}
+        self._refresh_at = self.clock() + self.group_expiry / 3
+
+    def _on_expired(self) -> None:
+        self.drops.count("expired")
+
+    def _forget_local(self) -> None:
+        super()._forget_local()
+        self._kept.clear()
+        self._joined.clear()
+        self._read_at.clear()
+
+    # ------------------------------------------------------------------ bytes
+
+    def serialize(self, message: Message) -> bytes:
+        """The bytes of a member, random prefix included. Raises what :meth:`send` raises for the message."""
+        return self.wire.seal(self.codec.encode(message))
+
+    def deserialize(self, payload: bytes) -> Message:
+        """The message of :meth:`serialize`. Raises a ``ValueError`` for other bytes."""
+        return self.codec.decode(self.wire.open(payload))
+
+    def _decode_or_drop(self, payload: bytes) -> Message | None:
+        message = super()._decode_or_drop(payload)
+        if message is not None:
+            message.pop(ASGI_CHANNEL, None)
+        return message
+
+    # ------------------------------------------------------------------ event loops and threads
+
+    def _session(self) -> CompatSession:
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None:
+            for other, ended in list(self._sessions.items()):
+                if other.is_closed():
+                    ended.drop()
+                    self._end_session(ended)
+            wake = self.keys.wake(f"{self.client_id}.{next(self._session_numbers)}")
+            link = Link(loop, self._outage)
+            interval = min(HOUSEKEEPING, self.group_expiry / 3)
+            reader = CompatReader(loop, link, self._outage, self, wake, interval)
+            session = self._sessions[loop] = CompatSession(loop, link, reader, self._end_session)
+        return session
+
+    def _end_session(self, session: CompatSession) -> None:
+        if self._sessions.get(session.loop) is session:
+            del self._sessions[session.loop]
+        with self._lock:
+            if session.reader is not self._reader:
+                return
+            self._reader = None
+        # Readers on other loops need the inboxes read there.
+        for other in list(self._sessions.values()):
+            try:
+                other.loop.call_soon_threadsafe(self._listen)
+            except RuntimeError:  # closed meanwhile
+                continue
+            break
+
+    def _listen(self) -> None:
+        # Every loop that reads has a session, so that one of them can take over when the loop of the reader ends.
+        session = self._session()
+        reader = self._reader
+        if reader is not None and not reader.loop.is_closed():
+            return
+        with self._lock:
+            if self._reader is not reader:
+                return
+            self._reader = session.reader
+        session.reader.start_inbox()
+
+    def _client(self) -> BlockingClient:
+        client: BlockingClient | None = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = BlockingClient(self._outage)
+            self._clients.add(client)
+        return client
+
+    def _call(self, *command: Argument) -> Any:
+        try:
+            return self._client().call(*command)
+        except ReplyError as error:
+            raise LayerUnavailable(f"Redis at {self.address} answered {error}") from error
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None:
+            return
+        await session.close()
+        if self._reader is None:
+            error = LayerUnavailable("the channel layer was closed while this waited for a message")
+            for waiter in list(self._waiters):
+                if waiter.get_loop() is loop:
+                    _fail(waiter, error)
+
+    def close_sync(self) -> None:
+        client: BlockingClient | None = getattr(self._local, "client", None)
+        if client is not None:
+            client.close()
+
+    async def wait_received(self) -> None:
+        """Nothing to wait for: what was popped is not kept in Redis (channels_redis has this method)."""
+
+    # ------------------------------------------------------------------ process-local names
+
+    def new_local_channel(self, prefix: str) -> str:
+        name = super().new_local_channel(prefix)
+        self._open_inbox(name)
+        if asyncio._get_running_loop() is not None:
+            self._listen()
+        return name
+
+    def _check_own(self, channel: str) -> None:
+        super()._check_own(channel)
+        self._open_inbox(channel)
+
+    def _open_inbox(self, channel: str) -> None:
+        """Have the key of ``channel`` read with the others."""
+        key = self.keys.channel(channel)
+        if key in self._inbox_keys:
+            return
+        with self._lock:
+            if key not in self._inbox_keys:
+                self._inbox_keys = (*self._inbox_keys, key)
+        reader = self._reader
+        if reader is not None:
+            try:
+                reader.loop.call_soon_threadsafe(reader.arm_soon)
+            except RuntimeError:  # closed: the next reader asks for all keys
+                pass
+
+    def detach(self, channel: str) -> None:
+        super().detach(channel)
+        self._read_at.pop(channel, None)
+        for group in self._joined.pop(channel, ()):
+            self._post("ZREM", self.keys.group(group), channel)
+
+    def _post(self, *command: Argument) -> None:
+        """Run a command whose outcome nobody waits for, from any thread."""
+        reader = self._reader
+        if reader is None:
+            return
+        if reader.loop is asyncio._get_running_loop():
+            reader.link.post(*command)
+        else:
+            try:
+                reader.loop.call_soon_threadsafe(reader.link.post, *command)
+            except RuntimeError:  # closed meanwhile
+                pass
+
+    async def _take_waiting(self, channel: str) -> bytes:
+        inbox = self.inbox
+        payload = inbox.get(channel)
+        while payload is None:
+            waiter = inbox.wait(channel)
+            self._waiters.add(waiter)
+            try:
+                self._listen()
+                await waiter
+                payload = inbox.get(channel)
+            finally:
+                self._waiters.discard(waiter)
+                inbox.unwait(channel, waiter)
+        return payload
+
+    # ------------------------------------------------------------------ what the reader asks and tells
+
+    def inbox_keys(self, reader: CompatReader) -> tuple[str, ...]:
+        return self._inbox_keys if reader is self._reader else ()
+
+    def dispatch(self, entries: list[Entry], now: float) -> None:
+        for member, score in entries:
+            if now - score >= self.expiry:
+                self._on_expired()
+                continue
+            try:
+                body = self.wire.open(member)
+                target = self.wire.target(body)
+            except Exception as error:
+                self.drops.undecodable(error)
+                continue
+            try:
+                if isinstance(target, str):
+                    self.inbox.put(target, body, now - score)
+                    continue
+                full = self.inbox.fan_out(target, body, now - score)
+                if full:
+                    self.drops.group_full(_SOME_GROUP, full, len(target))
+            except Exception:
+                # One bad entry must not end the reading of all others.
+                logger.exception("a message for this process could not be handled")
+
+    def admit(self, entry: Entry, now: float) -> tuple[bytes, float] | None:
+        member, score = entry
+        age = max(0.0, now - score)
+        if age >= self.expiry:
+            self._on_expired()
+            return None
+        try:
+            return self.wire.open(member), time.monotonic() + self.expiry - age
+        except Exception as error:
+            self.drops.undecodable(error)
+            return None
+
+    def keep(self, key: str, body: bytes, deadline: float, first: bool) -> None:
+        self._kept.put(key, body, deadline, first)
+        for session in list(self._sessions.values()):
+            if session.reader.waits_for(key):
+                try:
+                    session.loop.call_soon_threadsafe(session.reader.offer_kept, key)
+                except RuntimeError:  # closed meanwhile
+                    continue
+                return
+
+    def take_kept(self, key: str) -> tuple[bytes, float] | None:
+        return self._kept.take(key)
+
+    def inbox_unavailable(self, error: LayerUnavailable) -> None:
+        logger.error("the messages for this process cannot be read: %s", error)
+        for waiter in list(self._waiters):
+            try:
+                waiter.get_loop().call_soon_threadsafe(_fail, waiter, LayerUnavailable(str(error)))
+            except RuntimeError:  # closed meanwhile
+                continue
+
+    def housekeep(self, link: Link) -> None:
+        self._kept.purge()
+        self._housekeep()
+        now = self.clock()
+        for channel in list(self._joined):
+            if self.inbox.is_watched(channel):
+                self._read_at[channel] = now
+        if now >= self._refresh_at:
+            self._refresh_at = now + self.group_expiry / 3
+            self._refresh(link, now)
+
+    def _refresh(self, link: Link, now: float) -> None:
+        """Renew the memberships of channels that are read (D-49), and forget those of channels that were left alone."""
+        groups: dict[str, list[str]] = {}
+        for channel, joined in list(self._joined.items()):
+            if now - self._read_at.get(channel, now) < self.group_expiry:
+                for group in list(joined):
+                    groups.setdefault(group, []).append(channel)
+            else:
+                self._joined.pop(channel, None)
+                self._read_at.pop(channel, None)
+        script = scripts.COMPAT_JOIN
+        for group, channels in groups.items():
+            # In slices: a script gets a limited number of arguments.
+            for start in range(0, len(channels), SCAN_COUNT):
+                part = channels[start : start + SCAN_COUNT]
+                link.post(
+                    "EVALSHA", script.digest, 1, self.keys.group(group), self._group_expiry_ms, "refresh", *part
+                )  # fmt: skip
+
+    # ------------------------------------------------------------------ sending
+
+    def _sealed(self, channel: str, payload: bytes) -> bytes:
+        """An argument of the script: the capacity of ``channel``, and the member."""
+        body = self.wire.address(payload, channel) if "!" in channel else payload
+        return b"%d " % self.get_capacity(channel) + self.wire.seal(body)
+
+    def _check_room(self, channel: str) -> None:
+        """A full name of this process is known here before its messages are dropped."""
+        if process_of(channel) == self.client_id and self.inbox.unread(channel) >= self.get_capacity(channel):
+            raise self._refuse(channel)
+
+    async def _push(self, channel: str, payload: bytes) -> None:
+        self._check_room(channel)
+        stored = self._session().link.push(
+            scripts.COMPAT_SEND, (self.keys.channel(channel),), (self._expiry_ms,), self._sealed(channel, payload),
+            channel, self.get_capacity(channel),
+        )  # fmt: skip
+        if stored is None or await stored != _STORED:
+            raise self._refuse(channel)
+
+    def _push_sync(self, channel: str, payload: bytes) -> None:
+        self._check_room(channel)
+        keys = (self.keys.channel(channel),)
+        stored = self._client().run(scripts.COMPAT_SEND, keys, self._expiry_ms, self._sealed(channel, payload))
+        if stored[0] != _STORED:
+            raise self._refuse(channel)
+
+    # ------------------------------------------------------------------ receiving from ordinary channels
+
+    async def _pop(self, channel: str) -> bytes:
+        key = self.keys.channel(channel)
+        kept = self._kept.take(key)
+        return kept[0] if kept is not None else await self._session().reader.take(key)
+
+    def _pop_sync(self, channels: list[str], timeout: float | None) -> tuple[str, bytes] | None:
+        keys = [self.keys.channel(channel) for channel in channels]
+        self._turn = (self._turn + 1) % len(keys)
+        keys = keys[self._turn :] + keys[: self._turn]
+        for key in keys:
+            kept = self._kept.take(key)
+            if kept is not None:
+                return self.keys.name(key), kept[0]
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            popped = self._pop_once(keys, None if ends is None else ends - time.monotonic())
+            if popped is not None:
+                key, entry = popped
+                seconds, micros = self._call("TIME")
+                admitted = self.admit(entry, int(seconds) + int(micros) / 1_000_000)
+                if admitted is not None:
+                    return self.keys.name(key), admitted[0]
+            elif ends is not None and time.monotonic() >= ends:
+                return None
+
+    def _pop_once(self, keys: list[str], left: float | None) -> tuple[str, Entry] | None:
+        """The first message of any key; None when there is none in ``left`` seconds, or for some of them."""
+        if left is not None and left <= 0:
+            for key in keys:
+                entries = parse_entries(self._call("ZPOPMIN", key))
+                if entries:
+                    return key, entries[0]
+            return None
+        # A client takes a connection that is silent for reconnect_timeout for a lost one.
+        longest = min(5.0, self.reconnect_timeout / 2)
+        wait = longest if left is None else max(0.001, min(left, longest))
+        try:
+            popped = self._call("BZPOPMIN", *keys, wait)
+        except LayerUnavailable:
+            # At most once: what that pop took is lost. This raises when Redis stays away.
+            self._call("PING")
+            return None
+        return (popped[0].decode("utf-8"), (popped[1], float(popped[2]))) if popped is not None else None
+
+    async def pending(self, channel: str) -> int:
+        """Unread messages on an ordinary ``channel``, or on a process-local one of this process."""
+        if "!" in channel:
+            self._check_own(channel)
+            return self.inbox.unread(channel)
+        key = self.keys.channel(channel)
+        held: int = await self._session().link.call("ZCARD", key)
+        return held + self._kept.count(key)
+
+    # ------------------------------------------------------------------ groups
+
+    async def _join(self, group: str, channel: str) -> None:
+        link = self._session().link
+        if not self._note_join(group, channel):
+            return
+        if process_of(channel) == self.client_id:
+            self._listen()
+        await link.run(scripts.COMPAT_JOIN, (self.keys.group(group),), self._group_expiry_ms, "add", channel)
+
+    def _join_sync(self, group: str, channel: str) -> None:
+        if self._note_join(group, channel):
+            self._client().run(
+                scripts.COMPAT_JOIN, (self.keys.group(group),), self._group_expiry_ms, "add", channel
+            )  # fmt: skip
+
+    def _note_join(self, group: str, channel: str) -> bool:
+        """Remember that a channel of this process joined. False: nobody will ever read that channel (D-11)."""
+        if process_of(channel) == self.client_id:
+            if self.inbox.is_closed(channel):
+                return False
+            self._joined.setdefault(channel, set()).add(group)
+            self._read_at[channel] = self.clock()
+        return True
+
+    def _note_leave(self, group: str, channel: str) -> None:
+        joined = self._joined.get(channel)
+        if joined is not None:
+            joined.discard(group)
+            if not joined:
+                self._joined.pop(channel, None)
+                self._read_at.pop(channel, None)
+
+    async def _leave(self, group: str, channel: str) -> None:
+        self._note_leave(group, channel)
+        await self._session().link.call("ZREM", self.keys.group(group), channel)
+
+    def _leave_sync(self, group: str, channel: str) -> None:
+        self._note_leave(group, channel)
+        self._call("ZREM", self.keys.group(group), channel)
+
+    def _by_key(self, members: Iterable[bytes]) -> dict[str, list[str]]:
+        """The members behind each key: one message reaches all names of one process that share a prefix."""
+        found: dict[str, list[str]] = {}
+        for raw in members:
+            name = raw.decode("utf-8", "replace")
+            found.setdefault(self.keys.channel(name), []).append(name)
+        return found
+
+    def _sealed_for(self, names: list[str], payload: bytes) -> bytes:
+        return b"%d " % self.get_capacity(names[0]) + self.wire.seal(self.wire.address(payload, names))
+
+    async def _publish(self, group: str, payload: bytes) -> None:
+        link = self._session().link
+        members = await link.run(scripts.COMPAT_MEMBERS, (self.keys.group(group),), self._group_expiry_ms)
+        found = self._by_key(members)
+        pushed = [
+            link.push(
+                scripts.COMPAT_SEND, (key,), (self._expiry_ms,), self._sealed_for(names, payload),
+                key, self.get_capacity(names[0]),
+            )
+            for key, names in found.items()
+        ]  # fmt: skip
+        stored = await asyncio.gather(*(future for future in pushed if future is not None), return_exceptions=True)
+        for outcome in stored:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        full = len(pushed) - sum(outcome == _STORED for outcome in stored)
+        if full:
+            self.drops.group_full(group, full, len(found))
+
+    def _publish_sync(self, group: str, payload: bytes) -> None:
+        client = self._client()
+        members = client.run(scripts.COMPAT_MEMBERS, (self.keys.group(group),), self._group_expiry_ms)
+        full = 0
+        found = self._by_key(members)
+        for key, names in found.items():
+            stored = client.run(scripts.COMPAT_SEND, (key,), self._expiry_ms, self._sealed_for(names, payload))
+            full += stored[0] != _STORED
+        if full:
+            self.drops.group_full(group, full, len(found))
+
+    # ------------------------------------------------------------------ flush
+
+    def _ours(self, page: list[bytes]) -> list[bytes]:
+        return [raw for raw in page if self.keys.is_ours(raw.decode("utf-8", "surrogateescape"))]
+
+    async def _wipe(self) -> None:
+        link = self._session().link
+        cursor: Any = b"0"
+        while True:
+            cursor, page = await link.call("SCAN", cursor, "MATCH", self.keys.pattern(), "COUNT", SCAN_COUNT, *_ZSETS)
+            doomed = self._ours(page)
+            if doomed:
+                await link.call("UNLINK", *doomed)
+            if cursor == b"0":
+                break
+        reader = self._reader
+        if reader is not None and reader.loop is asyncio.get_running_loop():
+            # What was popped before is on its way here.
+            await reader.fence()
+
+    def _wipe_sync(self) -> None:
+        cursor: Any = b"0"
+        while True:
+            cursor, page = self._call("SCAN", cursor, "MATCH", self.keys.pattern(), "COUNT", SCAN_COUNT, *_ZSETS)
+            doomed = self._ours(page)
+            if doomed:
+                self._call("UNLINK", *doomed)
+            if cursor == b"0":
+                break
+
+
+def _fail(future: asyncio.Future[None], error: LayerUnavailable) -> None:
+    if not future.done():
+        future.set_exception(error)
