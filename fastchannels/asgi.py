@@ -6,7 +6,6 @@ workers are started with.
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import hashlib
 import os
@@ -87,13 +86,6 @@ class ChannelLayerWrapper:
         With ``block`` it waits for one, ``timeout`` seconds at most when that is given. ``RuntimeError`` in a thread
         with a running event loop, which it would stop (D-13).
         """
-        if block:
-            try:
-                asyncio.get_running_loop()
-            except RuntimeError:
-                pass
-            else:
-                raise RuntimeError("receive(block=True) would stop the event loop: await layer.receive(...) there")
         return self.layer.receive_many(channels, block, timeout)
 
     receive_many = receive

@@ -171,7 +171,7 @@ class TestWrapper:
         timer.join()
 
     async def test_a_blocking_receive_does_not_stop_an_event_loop(self):
-        with pytest.raises(RuntimeError, match="would stop the event loop"):
+        with pytest.raises(RuntimeError, match="would stop the running event loop"):
             make_layer().receive(["a"], block=True)
 
     def test_groups(self):
