@@ -40,6 +40,11 @@ class Address:
         scheme = "rediss" if self.tls is not None else "redis"
         return f"{scheme}://{login}{host}:{self.port}" + (f"/{self.db}" if self.db else "")
 
+    @property
+    def name(self) -> str:
+        """What tells this Redis from others, however one logs in."""
+        return (self.path or f"{self.host}:{self.port}") + (f"/{self.db}" if self.db else "")
+
     def greeting(self) -> list[tuple[str | int, ...]]:
         """The commands that log in and choose the database."""
         commands: list[tuple[str | int, ...]] = []
@@ -50,21 +55,17 @@ class Address:
         return commands
 
 
-def parse_hosts(hosts: Any) -> Address:
-    """The address in CONFIG ``hosts``: nothing, or a list of one entry. Raises ``InvalidChannelLayerError``.
+def parse_hosts(hosts: Any) -> list[Address]:
+    """The addresses in CONFIG ``hosts``, a list of entries or nothing. Raises ``InvalidChannelLayerError``.
 
     An entry is a URL (``redis://``, ``rediss://``, ``unix://``), a pair of host and port, ``{"address": URL, ...}`` or
     ``{"host": ..., "port": ..., ...}``; a dict also takes ``db``, ``username``, ``password`` and ``ssl_*``.
     """
     if not hosts:
-        return parse_host(DEFAULT)
+        return [parse_host(DEFAULT)]
     if isinstance(hosts, (str, bytes, Mapping)) or not isinstance(hosts, Sequence):
-        raise InvalidChannelLayerError(f"CONFIG option hosts is a {type(hosts).__name__}: give a list of one entry")
-    if len(hosts) != 1:
-        raise InvalidChannelLayerError(
-            f"CONFIG option hosts has {len(hosts)} entries: this version of RedisChannelLayer takes one host"
-        )
-    return parse_host(hosts[0])
+        raise InvalidChannelLayerError(f"CONFIG option hosts is a {type(hosts).__name__}: give a list of entries")
+    return [parse_host(entry) for entry in hosts]
 
 
 def parse_host(entry: Any) -> Address:

@@ -23,8 +23,8 @@ _PAUSE: Final = 0.005
 _Steps: TypeAlias = "Generator[tuple[Argument, ...] | float, Any, None]"
 
 
-def _steps(keys: Keys, own: str, lifetime: int) -> _Steps:
-    """The commands of a flush. ``own`` is the process that needs no note, because it forgets by itself."""
+def _steps(keys: Keys, shard: str, own: str, lifetime: int) -> _Steps:
+    """The commands of a flush of ``shard``. ``own`` is the process that needs no note: it forgets by itself."""
     found, others = set[str](), set[str]()
     cursor: Any = b"0"
     while True:
@@ -42,7 +42,7 @@ def _steps(keys: Keys, own: str, lifetime: int) -> _Steps:
     for start in range(0, len(doomed), SCAN_COUNT):
         yield "UNLINK", *doomed[start : start + SCAN_COUNT]
     for process in others:
-        yield "RPUSH", keys.inbox(process), wire.note(wire.FORGET)
+        yield "RPUSH", keys.inbox(process), wire.note(wire.FORGET, rest=shard.encode("utf-8"))
         yield "PEXPIRE", keys.inbox(process), lifetime
     ends = time.monotonic() + OTHERS_TIMEOUT
     for process in others:
@@ -50,9 +50,9 @@ def _steps(keys: Keys, own: str, lifetime: int) -> _Steps:
             yield _PAUSE
 
 
-async def wipe(link: Link, keys: Keys, own: str, lifetime: int) -> None:
+async def wipe(link: Link, keys: Keys, shard: str, own: str, lifetime: int) -> None:
     """Remove every message and membership under the prefix, and have every other live process forget its own."""
-    steps = _steps(keys, own, lifetime)
+    steps = _steps(keys, shard, own, lifetime)
     step = next(steps)
     try:
         while True:
@@ -65,9 +65,9 @@ async def wipe(link: Link, keys: Keys, own: str, lifetime: int) -> None:
         return
 
 
-def wipe_sync(client: BlockingClient, keys: Keys, own: str, lifetime: int) -> None:
+def wipe_sync(client: BlockingClient, keys: Keys, shard: str, own: str, lifetime: int) -> None:
     """:func:`wipe` for a thread without an event loop."""
-    steps = _steps(keys, own, lifetime)
+    steps = _steps(keys, shard, own, lifetime)
     step = next(steps)
     try:
         while True:

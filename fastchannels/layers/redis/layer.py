@@ -1,4 +1,4 @@
-"""The channel layer for many machines: one Redis or Valkey, from version 6.2 (design sections 4.1 and 4.2)."""
+"""The channel layer for many machines: Redis or Valkey, from version 6.2 (design sections 4.1 and 4.2)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.flush import wipe, wipe_sync
 from fastchannels.layers.redis.keys import Keys
 from fastchannels.layers.redis.outage import Outage
-from fastchannels.layers.redis.process import ProcessSide, fail
+from fastchannels.layers.redis.process import InboxSide, ProcessSide, fail
 from fastchannels.layers.redis.readers import ChannelReader, InboxReader
-from fastchannels.layers.redis.session import Session
+from fastchannels.layers.redis.session import Seat, Session
+from fastchannels.layers.redis.shards import Shards
+from fastchannels.layers.redis.waiting import pop_any
 
 #: What the scripts say of one message.
 _STORED: Final = ord("0")
@@ -38,15 +40,24 @@ class RedisChannelLayer(ProcessSide):
     Options beside those of :class:`~fastchannels.layers.base.ChannelLayer`:
 
     ``hosts``
-        a list of one entry: a URL (``redis://``, ``rediss://``, ``unix://``), ``(host, port)``, ``{"address": URL}`` or
-        ``{"host": ..., "port": ..., "username": ..., "password": ..., "db": ...}``, the dicts with ``ssl_ca_certs``,
-        ``ssl_cert_reqs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_check_hostname``. Default ``redis://localhost:6379``.
+        a list, each entry one shard: a URL (``redis://``, ``rediss://``, ``unix://``), ``(host, port)``,
+        ``{"address": URL}`` or ``{"host": ..., "port": ..., "username": ..., "password": ..., "db": ...}``, the dicts
+        with ``ssl_ca_certs``, ``ssl_cert_reqs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_check_hostname``. Default
+        ``redis://localhost:6379``.
     ``prefix``
         of every key (default ``asgi``). Layers of different prefixes share nothing.
     ``inbox_capacity``
         unread messages that Redis holds for one process (default 100 000), whatever their channels.
     ``reconnect_timeout``
         seconds that a call waits for a Redis that is away (default 30), before ``LayerUnavailable``.
+
+    Several ``hosts`` share the names: each group, ordinary channel and process has its shard by consistent hashing, in
+    every process that has the same hosts, in any order. A process reads an inbox at each shard. Between a group send
+    and a direct send to a member order is then promised only when both have one shard. A shard that is away stops what
+    is on it and nothing else. When a host is added to n, about one name in n + 1 moves, to the new host, and nothing is
+    copied: once all processes have the new list, unread messages of a moved channel are left to expire where they were,
+    and a moved group has the members that joined after; until then, processes with the old and the new list do not meet
+    on moved names.
 
     Delivery is at most once (D-04). A message that was popped for a receive that was cancelled meanwhile stays in this
     process for the next receive on its channel, until it expires. A send that lost its connection before the answer
@@ -62,7 +73,7 @@ class RedisChannelLayer(ProcessSide):
         reconnect_timeout: float = 30.0,
         **options: Any,
     ) -> None:
-        self.address = parse_hosts(hosts)
+        self.shards = Shards(parse_hosts(hosts))
         self.keys = Keys(prefix)
         self.prefix = prefix
         if isinstance(inbox_capacity, bool) or not isinstance(inbox_capacity, int) or inbox_capacity < 1:
@@ -78,7 +89,7 @@ class RedisChannelLayer(ProcessSide):
         super().__init__(**options)
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}(hosts=[{str(self.address)!r}])"
+        return f"{type(self).__name__}(hosts={[str(place) for place in self.shards.places]!r})"
 
     def _start_process(self) -> None:
         # After a fork: the connections are the parent's, their descriptors here are closed without a word to Redis.
@@ -88,9 +99,10 @@ class RedisChannelLayer(ProcessSide):
         for client in list(self._clients):
             client.drop()
         super()._start_process()
-        self._outage = Outage(self.address, self.reconnect_timeout)
+        self._outages = tuple(Outage(place, self.reconnect_timeout) for place in self.shards.places)
         self._sessions = {}
         self._session_numbers = itertools.count()
+        self._turns = itertools.count()
         self._clients = weakref.WeakSet()
         self._local = threading.local()
 
@@ -109,23 +121,34 @@ class RedisChannelLayer(ProcessSide):
                 session.drop()
                 self._end_session(session)
         wake = self.keys.wake(f"{self.client_id}.{next(self._session_numbers)}")
-
-        def channels(link: Link) -> ChannelReader:
-            return ChannelReader(
-                loop, link, self._outage, self.keys, wake, self.expiry, self._kept, self._offer_kept, self._on_expired
+        seats = []
+        for outage in self._outages:
+            link = Link(loop, outage)
+            channels = ChannelReader(
+                loop, link, outage, self.keys, wake, self.expiry, self._kept, self._offer_kept, self._on_expired
             )
-
-        session = self._sessions[loop] = Session(loop, self._outage, channels, self._end_session)
+            seats.append(Seat(link, channels))
+        session = self._sessions[loop] = Session(loop, seats, self._end_session)
         return session
+
+    def _seat(self, name: str) -> Seat:
+        """Of the running loop, at the shard of a group or process."""
+        seats = self._session().seats
+        return seats[0] if len(seats) == 1 else seats[self.shards.of(name)]
+
+    def _seat_of_channel(self, channel: str) -> Seat:
+        seats = self._session().seats
+        return seats[0] if len(seats) == 1 else seats[self.shards.of_channel(channel)]
 
     def _end_session(self, session: Session) -> None:
         if self._sessions.get(session.loop) is session:
             del self._sessions[session.loop]
         with self._lock:
-            if session.inbox is None or session.inbox is not self._reader:
+            if not self._readers or session.seats[0].inbox is not self._readers[0]:
                 return
-            self._reader = None
-        self.inbox_lost()
+            self._readers = ()
+        for shard in range(len(self.shards)):
+            self.inbox_lost(shard)
         # Readers on other loops need the inbox read there.
         for other in list(self._sessions.values()):
             try:
@@ -137,21 +160,30 @@ class RedisChannelLayer(ProcessSide):
     def _listen(self) -> None:
         # Every loop that reads has a session, so that one of them can take over when the loop of the reader ends.
         session = self._session()
-        reader = self._reader
-        if reader is not None and not reader.loop.is_closed():
+        readers = self._readers
+        if readers and not readers[0].loop.is_closed():
             return
         with self._lock:
-            if self._reader is not reader:
+            if self._readers is not readers:
                 return
-            self._reader = session.inbox = InboxReader(
-                session.loop, session.link, self._outage, self.keys, self, self.heartbeat, self.lease
-            )
-        session.inbox.start()
+            for shard, seat in enumerate(session.seats):
+                seat.inbox = InboxReader(
+                    session.loop, seat.link, self._outages[shard], self.keys, InboxSide(self, shard), self.heartbeat,
+                    self.lease,
+                )  # fmt: skip
+            self._readers = tuple(seat.inbox for seat in session.seats if seat.inbox is not None)
+        for reader in self._readers:
+            reader.start()
 
-    def _client(self) -> BlockingClient:
-        client: BlockingClient | None = getattr(self._local, "client", None)
+    def _client(self, shard: int = 0, purpose: str = "commands") -> BlockingClient:
+        """The connection of this thread to a shard; one that waits in a pop is ended by another, for that purpose."""
+        try:
+            clients: dict[tuple[int, str], BlockingClient] = self._local.clients
+        except AttributeError:
+            clients = self._local.clients = {}
+        client = clients.get((shard, purpose))
         if client is None:
-            client = self._local.client = BlockingClient(self._outage)
+            client = clients[shard, purpose] = BlockingClient(self._outages[shard])
             self._clients.add(client)
         return client
 
@@ -161,15 +193,14 @@ class RedisChannelLayer(ProcessSide):
         if session is None:
             return
         await session.close()
-        if self._reader is None:
+        if not self._readers:
             error = LayerUnavailable("the channel layer was closed while this waited for a message")
             for waiter in list(self._waiters):
                 if waiter.get_loop() is loop:
                     fail(waiter, error)
 
     def close_sync(self) -> None:
-        client: BlockingClient | None = getattr(self._local, "client", None)
-        if client is not None:
+        for client in getattr(self._local, "clients", {}).values():
             client.close()
 
     def new_local_channel(self, prefix: str) -> str:
@@ -204,7 +235,7 @@ class RedisChannelLayer(ProcessSide):
 
     # HOT: benchmarks/bench_layers.py
     async def _push(self, channel: str, payload: bytes) -> None:
-        link = self._session().link
+        link = self._seat_of_channel(channel).link
         capacity = self.get_capacity(channel)
         if "!" not in channel:
             stored = link.push(
@@ -258,7 +289,7 @@ class RedisChannelLayer(ProcessSide):
         )
 
     def _push_sync(self, channel: str, payload: bytes) -> None:
-        client = self._client()
+        client = self._client(self.shards.of_channel(channel))
         if "!" not in channel:
             code = client.run(scripts.QUEUE_SEND, (self.keys.queue(channel),), *self._queue_head(channel), payload)[0]
             if code != _STORED:
@@ -277,13 +308,14 @@ class RedisChannelLayer(ProcessSide):
 
     async def _pop(self, channel: str) -> bytes:
         kept = self._kept.take(channel)
-        return kept[0] if kept is not None else await self._session().channels.take(channel)
+        return kept[0] if kept is not None else await self._seat(channel).channels.take(channel)
 
     def _offer_kept(self, channel: str) -> None:
         for session in list(self._sessions.values()):
-            if session.channels.waits_for(channel):
+            channels = session.seats[self.shards.of(channel)].channels
+            if channels.waits_for(channel):
                 try:
-                    session.loop.call_soon_threadsafe(session.channels.offer_kept, channel)
+                    session.loop.call_soon_threadsafe(channels.offer_kept, channel)
                 except RuntimeError:  # closed meanwhile
                     continue
                 return
@@ -293,10 +325,13 @@ class RedisChannelLayer(ProcessSide):
             kept = self._kept.take(channel)
             if kept is not None:
                 return channel, kept[0]
-        keys = [self.keys.queue(channel) for channel in channels]
+        wanted: dict[int, list[str]] = {}
+        for channel in channels:
+            wanted.setdefault(self.shards.of(channel), []).append(self.keys.queue(channel))
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
-            popped = self._client().pop(keys, None if ends is None else max(0.0, ends - time.monotonic()))
+            left = None if ends is None else max(0.0, ends - time.monotonic())
+            popped = self._pop_shards(wanted, left)
             if popped is None:
                 return None
             key, stamp, payload, now = popped
@@ -304,18 +339,37 @@ class RedisChannelLayer(ProcessSide):
                 return self.keys.split(key)[1], payload
             self._on_expired()
 
+    def _pop_shards(self, wanted: dict[int, list[str]], timeout: float | None) -> tuple[str, int, bytes, int] | None:
+        if len(wanted) == 1:
+            ((shard, keys),) = wanted.items()
+            return self._client(shard).pop(keys, timeout)
+
+        def keep(popped: tuple[str, int, bytes, int]) -> None:
+            key, stamp, payload, now = popped
+            channel = self.keys.split(key)[1]
+            self._kept.put(channel, payload, time.monotonic() + self.expiry - max(0, now - stamp) / 1000)
+            self._offer_kept(channel)
+
+        turn = next(self._turns)
+        first = turn % len(wanted)
+        shards = [*wanted][first:] + [*wanted][:first]
+        return pop_any(
+            [(self._client(shard), wanted[shard], self._client(shard, "end of a pop")) for shard in shards],
+            self.keys.wake(f"{self.client_id}.t{turn}"), timeout, keep,
+        )  # fmt: skip
+
     async def pending(self, channel: str) -> int:
         """Unread messages on an ordinary ``channel``, or on a process-local one of this process."""
         if "!" in channel:
             self._check_own(channel)
             return self.inbox.unread(channel) + self._flying.get(channel, 0)
-        held: int = await self._session().link.call("LLEN", self.keys.queue(channel))
+        held: int = await self._seat(channel).link.call("LLEN", self.keys.queue(channel))
         return held + self._kept.count(channel)
 
     # ------------------------------------------------------------------ groups
 
     async def _join(self, group: str, channel: str) -> None:
-        link = self._session().link
+        link = self._seat(group).link
         if "!" not in channel:
             await link.run(scripts.JOIN_CHANNEL, (self.keys.group(group),), *self._join_channel(channel))
             return
@@ -329,15 +383,16 @@ class RedisChannelLayer(ProcessSide):
                 await link.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel, token))
 
     def _join_sync(self, group: str, channel: str) -> None:
+        client = self._client(self.shards.of(group))
         if "!" not in channel:
-            self._client().run(scripts.JOIN_CHANNEL, (self.keys.group(group),), *self._join_channel(channel))
+            client.run(scripts.JOIN_CHANNEL, (self.keys.group(group),), *self._join_channel(channel))
             return
         owner = process_of(channel)
-        if owner == self.client_id and self._reader is None:
+        if owner == self.client_id and not self._readers:
             # Nobody reads the inbox yet; whoever does will announce the group.
             self.groups.add(group, channel)
             return
-        self._client().run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel))
+        client.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel))
 
     def _join_channel(self, channel: str) -> tuple[Argument, ...]:
         return channel, self._group_expiry_ms, self.get_capacity(channel)
@@ -348,14 +403,14 @@ class RedisChannelLayer(ProcessSide):
         return keys, owner, self._group_expiry_ms, self._lease_ms, self._inbox_lifetime, body
 
     async def _leave(self, group: str, channel: str) -> None:
-        link = self._session().link
+        link = self._seat(group).link
         if "!" not in channel:
             await link.call("HDEL", self.keys.group(group), "=" + channel)
             return
         owner = process_of(channel)
         if owner != self.client_id:
             await self._push_discard(link, owner, group, channel)
-        elif self._reader is None:
+        elif not self._readers:
             self._discard(group, channel)
         elif channel in self.groups.members(group) or (group, channel) in self._moves:
             # Through the inbox, behind what was queued before (D-50).
@@ -369,12 +424,12 @@ class RedisChannelLayer(ProcessSide):
         await pushed
 
     def _leave_sync(self, group: str, channel: str) -> None:
-        client = self._client()
+        client = self._client(self.shards.of(group))
         if "!" not in channel:
             client.call("HDEL", self.keys.group(group), "=" + channel)
             return
         owner = process_of(channel)
-        if owner == self.client_id and self._reader is None:
+        if owner == self.client_id and not self._readers:
             self._discard(group, channel)
             return
         client.call("RPUSH", self.keys.inbox(owner), wire.note(wire.DISCARD, channel, group.encode("ascii") + b" "))
@@ -384,27 +439,63 @@ class RedisChannelLayer(ProcessSide):
         body = wire.body(wire.GROUP, group, payload)
         return (
             self.keys.base, body, len(body) - len(payload), self._expiry_ms, self._group_expiry_ms,
-            self.inbox_capacity, self._inbox_lifetime,
+            self.inbox_capacity, self._inbox_lifetime, 0 if len(self.shards) == 1 else 1,
         )  # fmt: skip
 
     async def _publish(self, group: str, payload: bytes) -> None:
         arguments = self._publish_arguments(group, payload)
-        full, met = await self._session().link.run(scripts.GROUP_SEND, (self.keys.group(group),), *arguments)
+        full, met, *elsewhere = await self._seat(group).link.run(
+            scripts.GROUP_SEND, (self.keys.group(group),), *arguments
+        )
+        if elsewhere:
+            full += await self._publish_elsewhere(elsewhere, payload)
         if full:
             self.drops.group_full(group, full, met)
 
+    async def _publish_elsewhere(self, members: list[Any], payload: bytes) -> int:
+        """To ordinary channels, each on its own shard, in one write to each; returns how many were full."""
+        full = 0
+        waiting = []
+        for raw, capacity in zip(members[::2], members[1::2], strict=True):
+            channel = raw.decode("ascii")
+            stored = self._seat(channel).link.push(
+                scripts.QUEUE_SEND, (self.keys.queue(channel),), (self._expiry_ms, capacity), payload, channel, capacity
+            )
+            if stored is None:
+                full += 1
+            else:
+                waiting.append(stored)
+        errors = []
+        for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                errors.append(outcome)
+            elif outcome != _STORED:
+                full += 1
+        if errors:
+            raise errors[0]
+        return full
+
     def _publish_sync(self, group: str, payload: bytes) -> None:
         arguments = self._publish_arguments(group, payload)
-        full, met = self._client().run(scripts.GROUP_SEND, (self.keys.group(group),), *arguments)
+        client = self._client(self.shards.of(group))
+        full, met, *elsewhere = client.run(scripts.GROUP_SEND, (self.keys.group(group),), *arguments)
+        for raw, capacity in zip(elsewhere[::2], elsewhere[1::2], strict=True):
+            channel = raw.decode("ascii")
+            queue = (self.keys.queue(channel),)
+            client = self._client(self.shards.of(channel))
+            full += client.run(scripts.QUEUE_SEND, queue, self._expiry_ms, capacity, payload)[0] != _STORED
         if full:
             self.drops.group_full(group, full, met)
 
     # ------------------------------------------------------------------ flush
 
     async def _wipe(self) -> None:
-        link = self._session().link
-        await wipe(link, self.keys, self.client_id, self._inbox_lifetime)
-        if self._reader is not None:
+        seats = self._session().seats
+        await asyncio.gather(*(self._wipe_shard(shard, seat.link) for shard, seat in enumerate(seats)))
+
+    async def _wipe_shard(self, shard: int, link: Link) -> None:
+        await wipe(link, self.keys, self.shards.names[shard], self.client_id, self._inbox_lifetime)
+        if self._readers:
             # What was popped before the wipe is on its way here: it has arrived when the fence has.
             token = b"%d" % next(self._tokens)
             fence = self._fences[token] = asyncio.get_running_loop().create_future()
@@ -416,4 +507,6 @@ class RedisChannelLayer(ProcessSide):
                 self._fences.pop(token, None)
 
     def _wipe_sync(self) -> None:
-        wipe_sync(self._client(), self.keys, "" if self._reader is not None else self.client_id, self._inbox_lifetime)
+        own = "" if self._readers else self.client_id
+        for shard, name in enumerate(self.shards.names):
+            wipe_sync(self._client(shard), self.keys, name, own, self._inbox_lifetime)

@@ -17,6 +17,7 @@ from fastchannels.layers.redis import scripts, wire
 from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.keys import Keys
 from fastchannels.layers.redis.readers import InboxReader, Kept
+from fastchannels.layers.redis.shards import Shards
 
 logger = logging.getLogger("fastchannels.layer")
 
@@ -27,16 +28,50 @@ LEASE: Final = 6.0
 INBOX_MARGIN: Final = 30_000
 
 
+class InboxSide:
+    """The owner of the inbox reader at one shard: what it tells goes to the process, with the number of the shard."""
+
+    def __init__(self, process: ProcessSide, shard: int) -> None:
+        self.client_id = process.client_id
+        self.group_expiry = process.group_expiry
+        self.dispatch = process.dispatch
+        self._process = process
+        self._shard = shard
+
+    def reannounce(self, link: Link) -> None:
+        self._process.reannounce(link, self._shard)
+
+    def refresh(self, link: Link) -> None:
+        self._process.refresh(link, self._shard)
+
+    def inbox_lost(self) -> None:
+        self._process.inbox_lost(self._shard)
+
+    def store_lost(self) -> None:
+        self._process.store_lost(self._shard)
+
+    def store_back(self) -> None:
+        self._process.store_back(self._shard)
+
+    def inbox_unavailable(self, error: LayerUnavailable) -> None:
+        self._process.inbox_unavailable(error, self._shard)
+
+    def housekeep(self) -> None:
+        self._process.housekeep(self._shard)
+
+
 class ProcessSide(ChannelLayer):
     """The half of the Redis layer that answers for this process; the other half asks Redis.
 
-    It is the owner of its :class:`~fastchannels.layers.redis.readers.InboxReader`, which calls the methods without an
-    underscore on the loop that reads the inbox.
+    It has an inbox at each shard: direct messages come through the one of its *home*, the shard of its own name, those
+    of a group through the one of the group. The readers call the methods without an underscore, by an
+    :class:`InboxSide`, on the loop that reads the inboxes.
     """
 
     heartbeat: float = HEARTBEAT
     lease: float = LEASE
     keys: Keys
+    shards: Shards
 
     def _start_process(self) -> None:
         super()._start_process()
@@ -45,7 +80,9 @@ class ProcessSide(ChannelLayer):
         self._lease_ms = round(self.lease * 1000)
         self._inbox_lifetime = self._expiry_ms + INBOX_MARGIN
         self._lock = threading.RLock()
-        self._reader: InboxReader | None = None
+        self._home = self.shards.of(self.client_id)
+        #: One for each shard, all on one loop; none while nothing is received on a process-local channel.
+        self._readers: tuple[InboxReader, ...] = ()
         #: Who waits for a process-local channel, on any loop.
         self._waiters: set[asyncio.Future[None]] = set()
         self._kept = Kept(self.expiry, self._on_expired)
@@ -72,6 +109,11 @@ class ProcessSide(ChannelLayer):
         self._flying.clear()
         self._seen.clear()
         self._moves.clear()
+
+    @property
+    def _reader(self) -> InboxReader | None:
+        """The reader at home."""
+        return self._readers[self._home] if self._readers else None
 
     def _landed(self, channel: str) -> None:
         flying = self._flying.get(channel, 0)
@@ -118,25 +160,46 @@ class ProcessSide(ChannelLayer):
             if self._arrived(group, channel, token):
                 self._discard(group, channel)
         elif kind == wire.FORGET:
-            self._forget_local()
+            self._forget_shard(self.shards.number(rest.decode("utf-8")))
         elif kind == wire.FENCE:
             fence = self._fences.pop(rest, None)
             if fence is not None and not fence.done():
                 fence.get_loop().call_soon_threadsafe(_settle, fence)
 
-    def reannounce(self, link: Link) -> None:
-        """The lease was new: Redis may know nothing of this process any more (D-05)."""
-        self.inbox_lost()
-        key = self.keys.full(self.client_id)
-        link.post("DEL", key)
-        if self._full:
-            link.post("SADD", key, *self._full)
-            link.post("PEXPIRE", key, self._lease_ms)
-        self.refresh(link)
+    def _forget_shard(self, shard: int) -> None:
+        """A shard was flushed. What waits in this process is taken for the home's, where most of it came from."""
+        if len(self.shards) == 1:
+            self._forget_local()
+            return
+        if shard == self._home:
+            self.inbox.clear()
+            self._kept.clear()
+            self._flying.clear()
+        for group in self._groups_at(shard):
+            for channel in self.groups.members(group):
+                self.groups.discard(group, channel)
+            self._seen.pop(group, None)
+        with self._lock:
+            for move in [move for move in self._moves if self.shards.of(move[0]) == shard]:
+                del self._moves[move]
 
-    def refresh(self, link: Link) -> None:
-        """Renew the memberships of this process (D-49)."""
-        for group in self.groups.groups():
+    def _groups_at(self, shard: int) -> list[str]:
+        return [group for group in self.groups.groups() if self.shards.of(group) == shard]
+
+    def reannounce(self, link: Link, shard: int = 0) -> None:
+        """The lease at ``shard`` was new: Redis may know nothing of this process there any more (D-05)."""
+        self.inbox_lost(shard)
+        if shard == self._home:
+            key = self.keys.full(self.client_id)
+            link.post("DEL", key)
+            if self._full:
+                link.post("SADD", key, *self._full)
+                link.post("PEXPIRE", key, self._lease_ms)
+        self.refresh(link, shard)
+
+    def refresh(self, link: Link, shard: int = 0) -> None:
+        """Renew the memberships of this process at ``shard`` (D-49)."""
+        for group in self._groups_at(shard):
             joined = link.run(scripts.JOIN_PROCESS, *self._join_own(group))
             joined.add_done_callback(functools.partial(self._on_refreshed, group))
 
@@ -144,40 +207,50 @@ class ProcessSide(ChannelLayer):
         if not reply.cancelled() and reply.exception() is None:
             self._saw(group, int(reply.result()))
 
-    def inbox_lost(self) -> None:
-        """Entries of the inbox may be gone: nothing waits for their return any longer."""
-        self._flying.clear()
+    def inbox_lost(self, shard: int = 0) -> None:
+        """Entries of the inbox at ``shard`` may be gone: nothing waits for their return any longer."""
+        if shard == self._home:
+            self._flying.clear()
         with self._lock:
-            moves, self._moves = self._moves, {}
+            moves = {move: self._moves[move] for move in self._moves if self.shards.of(move[0]) == shard}
+            for move in moves:
+                del self._moves[move]
         for (group, channel), pending in moves.items():
             if [*pending.values()][-1] and not self.inbox.is_closed(channel):
                 self.groups.add(group, channel)
             else:
                 self._discard(group, channel)
 
-    def inbox_unavailable(self, error: LayerUnavailable) -> None:
-        """Redis stayed away for ``reconnect_timeout``: who waits for a process-local channel is told."""
-        logger.error("the inbox of this process cannot be read: %s", error)
+    def inbox_unavailable(self, error: LayerUnavailable, shard: int = 0) -> None:
+        """A shard stayed away for ``reconnect_timeout``: who waits for a process-local channel is told.
+
+        Only when it is the home: without another shard this process misses its groups there, and nothing else.
+        """
+        logger.error("an inbox of this process cannot be read: %s", error)
+        if shard != self._home:
+            return
         for waiter in list(self._waiters):
             try:
                 waiter.get_loop().call_soon_threadsafe(fail, waiter, LayerUnavailable(str(error)))
             except RuntimeError:  # closed meanwhile
                 continue
 
-    def housekeep(self) -> None:
+    def housekeep(self, shard: int = 0) -> None:
         """With each heartbeat: forget what expired in this process."""
+        if shard != self._home:
+            return
         self._kept.purge()
         self._housekeep()
 
     def _tell_full(self, channel: str) -> None:
         self._full.add(channel)
         key = self.keys.full(self.client_id)
-        self._post("SADD", key, channel)
-        self._post("PEXPIRE", key, self._lease_ms)
+        self._post(self._home, "SADD", key, channel)
+        self._post(self._home, "PEXPIRE", key, self._lease_ms)
 
     def _tell_room(self, channel: str) -> None:
         self._full.discard(channel)
-        self._post("SREM", self.keys.full(self.client_id), channel)
+        self._post(self._home, "SREM", self.keys.full(self.client_id), channel)
 
     # ------------------------------------------------------------------ members of groups
 
@@ -227,14 +300,15 @@ class ProcessSide(ChannelLayer):
     def _group_emptied(self, group: str) -> None:
         counter = self._seen.pop(group, None)
         if counter is not None:
-            script = scripts.LEAVE_PROCESS
-            self._post("EVALSHA", script.digest, 1, self.keys.group(group), self.client_id, counter)
+            digest = scripts.LEAVE_PROCESS.digest
+            self._post(self.shards.of(group), "EVALSHA", digest, 1, self.keys.group(group), self.client_id, counter)
 
-    def _post(self, *command: Argument) -> None:
-        """Run a command on the link of the inbox's loop, from any thread; one loop's link keeps these in order."""
-        reader = self._reader
-        if reader is None:
+    def _post(self, shard: int, *command: Argument) -> None:
+        """Run a command on the shard's link of the inboxes' loop, from any thread; one link keeps these in order."""
+        readers = self._readers
+        if not readers:
             return
+        reader = readers[shard]
         if reader.loop is asyncio._get_running_loop():
             reader.link.post(*command)
         else:

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from fastchannels.layers.redis.connection import Link
-from fastchannels.layers.redis.outage import Outage
 from fastchannels.layers.redis.readers import ChannelReader, InboxReader
 
 
+class Seat:
+    """The connections of one event loop to one host: the link, the readers of ordinary channels and of the inbox."""
+
+    def __init__(self, link: Link, channels: ChannelReader) -> None:
+        self.link = link
+        self.channels = channels
+        self.inbox: InboxReader | None = None
+
+    async def close(self) -> None:
+        if self.inbox is not None:
+            await self.inbox.close()
+        await self.channels.close()
+        self.link.close()
+
+    def drop(self) -> None:
+        if self.inbox is not None:
+            self.inbox.drop()
+        self.channels.drop()
+        self.link.drop()
+
+
 class Session:
-    """The connections of one event loop: the link, the reader of ordinary channels, and on one loop the inbox."""
+    """The connections of one event loop: a :class:`Seat` at each host."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, outage: Outage, channels: Callable[[Link], ChannelReader],
-        on_end: Callable[[Session], None],
-    ) -> None:  # fmt: skip
+        self, loop: asyncio.AbstractEventLoop, seats: Sequence[Seat], on_end: Callable[[Session], None]
+    ) -> None:
         self.loop = loop
-        self.link = Link(loop, outage)
-        self.channels = channels(self.link)
-        self.inbox: InboxReader | None = None
+        self.seats = tuple(seats)
         self._on_end = on_end
         self._ended = False
         # asyncio.run finishes the asynchronous generators of its loop while that still runs: the one place where
@@ -46,10 +63,7 @@ class Session:
             return
         self._ended = True
         self._on_end(self)
-        if self.inbox is not None:
-            await self.inbox.close()
-        await self.channels.close()
-        self.link.close()
+        await asyncio.gather(*(seat.close() for seat in self.seats))
         # The transports report the end of their sockets in the next two rounds of the loop.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -57,7 +71,5 @@ class Session:
     def drop(self) -> None:
         """Give up the sockets without the loop: it is closed, or belongs to the parent process."""
         self._ended = True
-        if self.inbox is not None:
-            self.inbox.drop()
-        self.channels.drop()
-        self.link.drop()
+        for seat in self.seats:
+            seat.drop()

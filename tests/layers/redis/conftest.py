@@ -23,12 +23,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def make_layer(server: RedisServer) -> Iterator[Any]:
+def hosts(server: RedisServer) -> list[Any]:
+    """CONFIG ``hosts`` of a layer. Modules with other servers replace it."""
+    return [server.url]
+
+
+@pytest.fixture
+def make_layer(hosts: list[Any]) -> Iterator[Any]:
     """A layer under a prefix of its own. Its event-loop side ends with the loop of the test."""
     made: list[RedisChannelLayer] = []
 
     def make(**options: Any) -> RedisChannelLayer:
-        layer = RedisChannelLayer(**{"hosts": [server.url], "prefix": f"t{next(_numbers)}", **options})
+        layer = RedisChannelLayer(**{"hosts": hosts, "prefix": f"t{next(_numbers)}", **options})
         layer._made_with = options  # type: ignore[attr-defined]
         made.append(layer)
         return layer

@@ -337,7 +337,7 @@ def test_fork_with_live_connections(server: RedisServer, make_layer: Any) -> Non
         waiting = asyncio.create_task(layer.receive("jobs"))
         await layer.send(name, HELLO)
         assert await soon(layer.receive(name)) == HELLO
-        session = layer._session()
+        session = layer._session().seats[0]
         await until(lambda: session.channels._line.blocked)
         lines = (session.link, session.channels._line, session.inbox._line, layer._client())
         inherited = [getattr(line, "connection", line)._sock.fileno() for line in lines]

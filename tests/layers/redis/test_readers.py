@@ -30,7 +30,7 @@ async def test_readers_come_and_go_while_a_pop_blocks(server: RedisServer, make_
     layer = make_layer()
     other = view_of(layer)
     first = asyncio.create_task(layer.receive("a"))
-    reader = layer._session().channels
+    reader = layer._session().seats[0].channels
     await until(lambda: reader._line.blocked)
     second = asyncio.create_task(layer.receive("b"))
     await until(lambda: reader._asked == {"a", "b"} and reader._line.blocked)
@@ -47,7 +47,7 @@ async def test_pops_no_more_than_there_are_readers(make_layer: Any, view_of: Any
     layer = make_layer()
     other = view_of(layer)
     readers = [asyncio.create_task(layer.receive("jobs")) for _ in range(3)]
-    await until(lambda: layer._session().channels._line.blocked)
+    await until(lambda: layer._session().seats[0].channels._line.blocked)
     for n in range(10):
         await other.send("jobs", {"n": n})
     await soon(asyncio.gather(*readers))
@@ -81,7 +81,7 @@ async def test_flooded_channel_starves_no_other(make_layer: Any, view_of: Any) -
 async def test_message_of_a_cancelled_receive_is_kept_for_a_thread(make_layer: Any) -> None:
     layer = make_layer()
     task = asyncio.create_task(layer.receive("jobs"))
-    reader = layer._session().channels
+    reader = layer._session().seats[0].channels
     await until(lambda: reader._line.blocked)
     reader.on_batch(layer.keys.queue("jobs"), [b"\xff\xff\xff\xff\xff\xff" + layer.serialize(HELLO)], 0)
     task.cancel()

@@ -74,7 +74,7 @@ async def test_close_loses_no_message(make_layer: Any, view_of: Any) -> None:
     name = await layer.new_channel()
     for n in range(5):
         waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("jobs", name)]
-        await until(lambda: layer._session().channels._line.blocked and layer._reader._line.blocked)
+        await until(lambda: layer._session().seats[0].channels._line.blocked and layer._reader._line.blocked)
         for task in waiting:
             task.cancel()
         # The loop stands still: Redis pops both for this process, which has not read them when it closes.
@@ -102,7 +102,7 @@ def test_loop_that_is_closed_without_ceremony_is_dropped(server: RedisServer, ma
     layer = make_layer()
     loop = asyncio.new_event_loop()
     loop.run_until_complete(layer.send("jobs", HELLO))
-    connection = layer._sessions[loop].link.connection
+    connection = layer._sessions[loop].seats[0].link.connection
     assert connection is not None
     loop.close()
     assert asyncio.run(layer.receive("jobs")) == HELLO

@@ -1,14 +1,14 @@
 -- Puts one message into the inbox of each process that has a member, and on each ordinary channel of the group.
 -- KEYS: group. ARGV: start of all keys, body, length of its head, expiry, group expiry, capacity of an inbox,
--- lifetime of an inbox.
--- The keys of inboxes, leases and queues follow from the group's fields; they share the group's shard.
--- Returns {passed over because full, all members met}.
+-- lifetime of an inbox, 1 when ordinary channels have shards of their own.
+-- The keys of inboxes, leases and (with one shard) queues follow from the group's fields; they share the group's shard.
+-- Returns {passed over because full, all members met, channel, its capacity, ...}: those the sender has to send to.
 local base, body = ARGV[1], ARGV[2]
 local expiry, group_expiry, capacity, lifetime = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local now = now_ms()
 local stamp = stamp_of(now)
 local fields = redis.call('HGETALL', KEYS[1])
-local full, met = 0, 0
+local full, met, reply = 0, 0, {0, 0}
 for i = 1, #fields, 2 do
   local field = fields[i]
   if string.sub(field, 1, 1) == '=' then
@@ -17,8 +17,12 @@ for i = 1, #fields, 2 do
       redis.call('HDEL', KEYS[1], field)
     else
       met = met + 1
-      local queue = base .. 'q|' .. string.sub(field, 2)
-      if room_for(1, queue, tonumber(holds), now - expiry) > 0 then
+      local channel = string.sub(field, 2)
+      local queue = base .. 'q|' .. channel
+      if ARGV[8] == '1' then
+        reply[#reply + 1] = channel
+        reply[#reply + 1] = tonumber(holds)
+      elseif room_for(1, queue, tonumber(holds), now - expiry) > 0 then
         redis.call('RPUSH', queue, stamp .. string.sub(body, tonumber(ARGV[3]) + 1))
         redis.call('PEXPIRE', queue, expiry + 1000)
       else
@@ -38,4 +42,5 @@ for i = 1, #fields, 2 do
     end
   end
 end
-return {full, met}
+reply[1], reply[2] = full, met
+return reply
