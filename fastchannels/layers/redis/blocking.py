@@ -13,7 +13,16 @@ from typing import Any, Final
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import wire
 from fastchannels.layers.redis.connection import Argument, is_whole, new_reader, pack, tune
-from fastchannels.layers.redis.outage import NOT_RUN, Attempts, Outage, ReplyError, is_passing, refused, require_master
+from fastchannels.layers.redis.outage import (
+    NOT_RUN,
+    Attempts,
+    Outage,
+    ProtocolBroken,
+    ReplyError,
+    is_passing,
+    refused,
+    require_master,
+)
 from fastchannels.layers.redis.scripts import Script
 
 #: Seconds that a reply may come after the time that a blocking pop was given.
@@ -74,6 +83,12 @@ class BlockingClient:
             reply = self._ask("EVAL", script.source, len(keys), *keys, *arguments)
         if isinstance(reply, ReplyError):
             raise refused(self._outage.address, reply) from reply
+        try:
+            script.check(reply)
+        except ProtocolBroken as error:
+            # Whose replies the next ones are is unknown.
+            self.close()
+            raise LayerUnavailable(f"Redis at {self._outage.address}: {error}") from error
         return reply
 
     def pop(self, keys: list[str], timeout: float | None) -> tuple[str, int, bytes, int] | None:

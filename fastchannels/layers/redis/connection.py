@@ -247,7 +247,7 @@ class _Batch:
                 if not future.done():
                     future.set_exception(reply)
             return
-        if not isinstance(reply, bytes) or len(reply) != len(self.futures):
+        if not isinstance(reply, bytes) or len(reply) != len(self.futures) or not reply.isdigit():
             raise ProtocolBroken(f"{reply!r:.80} answers a script that was given {len(self.futures)} messages")
         for code, future in zip(reply, self.futures, strict=True):
             if not future.done():
@@ -264,8 +264,10 @@ class _Batch:
         return _Request(pack("EVALSHA", self.script.digest, len(keys), *keys, *self.head, *self.bodies), self)
 
 
-def _settle(future: asyncio.Future[Any]) -> Sink:
+def _settle(future: asyncio.Future[Any], check: Sink) -> Sink:
     def sink(reply: Any) -> None:
+        if not isinstance(reply, Exception):
+            check(reply)
         if future.done():
             return
         if isinstance(reply, Exception):
@@ -334,12 +336,15 @@ class Link:
 
     def run(self, script: Script, keys: tuple[str, ...], *arguments: Argument) -> asyncio.Future[Any]:
         """Run ``script`` after everything given before; the future gives its reply or raises ``LayerUnavailable``."""
-        return self.call("EVALSHA", script.digest, len(keys), *keys, *arguments)
+        return self._ask(script.check, "EVALSHA", script.digest, len(keys), *keys, *arguments)
 
     def call(self, *command: Argument) -> asyncio.Future[Any]:
         """Run a plain command, as :meth:`run`."""
+        return self._ask(_ignore, *command)
+
+    def _ask(self, check: Sink, *command: Argument) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._add(_Request(pack(*command), _settle(future)))
+        self._add(_Request(pack(*command), _settle(future, check)))
         return future
 
     def post(self, *command: Argument) -> None:

@@ -23,7 +23,7 @@ CHANNEL_BATCH: Final = 100
 #: Milliseconds that a wake token outlives its use.
 WAKE_LIFETIME: Final = 60_000
 #: Seconds before a wake-up that did not reach Redis is tried again.
-WAKE_RETRY: Final = 0.5
+WAKE_RETRY: Final = 0.1
 
 
 class Kept:
@@ -107,6 +107,7 @@ class ChannelReader:
         self._asked: set[str] = set()
         self._arming = False
         self._waking = False
+        self._refused_wake = False
         self._skip = len(keys.queue(""))
 
     async def take(self, channel: str) -> bytes:
@@ -174,13 +175,18 @@ class ChannelReader:
         if self._waking:
             return
         self._waking = True
-        token = self._link.call("RPUSH", self._wake, "1")
-        self._link.post("PEXPIRE", self._wake, WAKE_LIFETIME)
+        if self._refused_wake:
+            self._refused_wake = False
+            token = self._link.run(scripts.INSIST, (self._wake,), "1", WAKE_LIFETIME)
+        else:
+            token = self._link.call("RPUSH", self._wake, "1")
+            self._link.post("PEXPIRE", self._wake, WAKE_LIFETIME)
         token.add_done_callback(self._on_token)
 
     def _on_token(self, token: asyncio.Future[int]) -> None:
         if not token.cancelled() and token.exception() is not None:
             self._waking = False
+            self._refused_wake = True
             if not self._loop.is_closed():
                 self._loop.call_later(WAKE_RETRY, self._arm_soon)
 
@@ -316,7 +322,7 @@ class InboxReader:
         if self._timer is not None:
             self._timer.cancel()
         if self._line.blocked:
-            fence = self.link.call("RPUSH", self._key, wire.note(wire.FENCE))
+            fence = self.link.run(scripts.INSIST, (self._key,), wire.note(wire.FENCE))
             with contextlib.suppress(LayerUnavailable, asyncio.TimeoutError):
                 await asyncio.wait_for(fence, CLOSE_TIMEOUT)
                 await self._line.settled()
