@@ -418,6 +418,11 @@ cdef class Inbox:
         cdef Queue queue = self._queues.get(channel)
         return queue is not None and queue.watched()
 
+    def watched(self):
+        """The names that are attached or being waited for."""
+        cdef Queue queue
+        return [queue.name for queue in list(self._queues.values()) if queue.watched()]
+
     cdef object _message(self, object item):
         """The decoded message, None when it cannot be decoded."""
         cdef SharedPayload shared
@@ -572,6 +577,22 @@ cdef class Inbox:
             if queue.marked:
                 self._note_room(queue)
         return queue.size
+
+    def held(self, prefix):
+        """The names that start with ``prefix`` and hold messages. Looks at every known name."""
+        cdef Queue queue
+        return [queue.name for queue in list(self._queues.values()) if queue.size and queue.name.startswith(prefix)]
+
+    def age(self, channel):
+        """Seconds that the next message of ``channel`` has waited since it was sent, 0 when there is none."""
+        cdef Queue queue = self._queues.get(channel)
+        cdef double now = self._clock()
+        if queue is None:
+            return 0.0
+        self._forget_expired_head(queue, now)
+        if queue.marked:
+            self._note_room(queue)
+        return max(0.0, now + self.expiry - queue.entries[queue.head].deadline) if queue.size else 0.0
 
     def counts(self):
         """Since start: messages "received", "delivered" to receivers, dropped as "full", "expired" or "closed".

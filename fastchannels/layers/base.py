@@ -18,7 +18,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from fastchannels import conf
@@ -28,6 +28,7 @@ from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, Inval
 from fastchannels.layers.codec import make_codec
 from fastchannels.layers.drops import DropLog
 from fastchannels.layers.groups import LocalGroups
+from fastchannels.layers.notices import Notices, check_notice
 
 Message: TypeAlias = dict[str, Any]
 Receiver: TypeAlias = Callable[[Message], object]
@@ -65,6 +66,10 @@ class ChannelLayer(abc.ABC):
     ``symmetric_encryption_keys``
         a list of keys: the first encrypts every message, each one decrypts; what is not encrypted is dropped. Names of
         channels and groups stay readable. Needs ``pip install fastchannels[encryption]``.
+    ``on_disconnect``, ``on_reconnect``
+        the type of a message, ``{"type": value}``, that every process-local channel being read in this process gets
+        once each time the store was lost, and once when it works again with all memberships (default: none). Between
+        the two messages may have been missed (D-44).
     """
 
     #: What Channels' own code asks for before it uses a feature.
@@ -89,6 +94,8 @@ class ChannelLayer(abc.ABC):
         max_message_size: int = conf.MAX_MESSAGE_SIZE,
         serializer_format: str = conf.SERIALIZER_FORMAT,
         symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        on_disconnect: str | None = None,
+        on_reconnect: str | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -101,6 +108,8 @@ class ChannelLayer(abc.ABC):
             _whole("max_message_size", max_message_size, 0), serializer_format, symmetric_encryption_keys, self.expiry,
             encrypt=self.leaves_process,
         )  # fmt: skip
+        self.on_disconnect = check_notice("on_disconnect", on_disconnect)
+        self.on_reconnect = check_notice("on_reconnect", on_reconnect)
         self._start_process()
         _layers.add(self)
 
@@ -126,6 +135,10 @@ class ChannelLayer(abc.ABC):
         self.inbox = Inbox(
             capacity_of=self.get_capacity, expiry=self.expiry, decode=self._decode_or_drop, clock=self.clock
         )
+        #: None when no option asks for it: then a receive spends nothing on it.
+        self.notices: Notices | None = None
+        if self.on_disconnect is not None or self.on_reconnect is not None:
+            self.notices = Notices(self.on_disconnect, self.on_reconnect, self.inbox, self.codec.encode, self.clock)
         self._sent = 0
         self._received = 0
 
@@ -228,7 +241,7 @@ class ChannelLayer(abc.ABC):
         check_channel_name(channel)
         if "!" in channel:
             self._check_own(channel)
-            pop = self._take_waiting
+            pop = self._take_waiting if self.notices is None else self._take_noted
         else:
             pop = self._pop
         while True:
@@ -355,6 +368,8 @@ class ChannelLayer(abc.ABC):
     def detach(self, channel: str) -> None:
         """End :meth:`attach` and every membership of ``channel`` in this process; later messages are dropped."""
         self.inbox.close(channel)
+        if self.notices is not None:
+            self.notices.waits(channel)
         for group in self.groups.discard_channel(channel):
             self._group_emptied(group)
 
@@ -421,6 +436,14 @@ class ChannelLayer(abc.ABC):
                 inbox.unwait(channel, waiter)
         return payload
 
+    async def _take_noted(self, channel: str) -> bytes:
+        notices = self.notices
+        assert notices is not None
+        notices.waits(channel)
+        payload = await self._take_waiting(channel)
+        notices.took(channel)
+        return payload
+
     def _deliver_group(self, group: str, payload: bytes, age: float = 0.0) -> None:
         """Hand one group message to every member that lives here; full members are passed over, counted and logged."""
         self._expire_members(group)
@@ -443,6 +466,18 @@ class ChannelLayer(abc.ABC):
         """Forget what expired in this process. A store calls it every few seconds."""
         self.inbox.purge()
         self._expire_members()
+        if self.notices is not None:
+            self.notices.purge()
+
+    def store_lost(self, part: Hashable = None) -> None:
+        """For a store to call when it lost ``part`` of itself: messages to this process may be missed from now on."""
+        if self.notices is not None:
+            self.notices.lost(part)
+
+    def store_back(self, part: Hashable = None) -> None:
+        """For a store to call when ``part`` works again and knows the memberships of this process (D-05, D-44)."""
+        if self.notices is not None:
+            self.notices.back(part)
 
     def _forget_local(self) -> None:
         self.inbox.clear()

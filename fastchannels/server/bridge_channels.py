@@ -290,6 +290,8 @@ class ChannelHttp(HttpStream):
                     logger.error("a second response for %s %s is ignored", self.request.method, self.request.path)
                     return
                 self.start(message["status"], message.get("headers") or ())
+            elif message.keys() == {"type"}:
+                return  # on_disconnect or on_reconnect of the layer, which is for applications (D-44)
             elif not self.started:
                 if "request" not in message:  # server push, which needs HTTP/2, is dropped
                     logger.error(

@@ -106,6 +106,23 @@ class TestQueues:
         assert room == ["a"]
         assert inbox.get("a") == b"3"
 
+    def test_what_holds_and_how_old_it_is(self) -> None:
+        clock = Clock()
+        inbox = make(clock=clock, expiry=10)
+        assert (inbox.held("a"), inbox.age("a!1")) == ([], 0.0)
+        inbox.put("a!1", b"1", 2.5)
+        inbox.put("a!2", b"2")
+        inbox.put("b!1", b"3")
+        clock.now += 5
+        inbox.put("a!1", b"4")
+        assert sorted(inbox.held("a!")) == ["a!1", "a!2"]
+        assert (inbox.age("a!1"), inbox.age("a!2")) == (7.5, 5.0)
+        clock.now += 3
+        assert inbox.age("a!1") == 3.0
+        assert inbox.counts()["expired"] == 1
+        inbox.get("a!1")
+        assert (inbox.held("a!"), inbox.age("a!1")) == (["a!2"], 0.0)
+
     def test_purge_forgets_expired_messages_and_names(self) -> None:
         clock = Clock()
         inbox = make(capacity=100, clock=clock, expiry=10)
@@ -235,12 +252,14 @@ class TestWaiters:
         waiter = inbox.wait("a")
         assert not waiter.done()
         assert inbox.is_watched("a")
+        assert inbox.watched() == ["a"]
         inbox.put("a", b"x")
         assert waiter.done()
         assert inbox.unread("a") == 1
         inbox.unwait("a", waiter)
         assert inbox.get("a") == b"x"
         assert not inbox.is_watched("a")
+        assert inbox.watched() == []
 
     async def test_one_wake_up_for_each_message_in_order_of_arrival(self) -> None:
         inbox = make()

@@ -43,7 +43,7 @@ class TestMemory(ContractTests):
     def test_takes_the_common_options_only(self) -> None:
         assert set(InMemoryChannelLayer.option_names()) == {
             "expiry", "group_expiry", "capacity", "channel_capacity", "max_message_size", "serializer_format",
-            "symmetric_encryption_keys",
+            "symmetric_encryption_keys", "on_disconnect", "on_reconnect",
         }  # fmt: skip
 
     def test_keys_are_checked_and_not_used(self, make_layer: MakeLayer) -> None:

@@ -258,7 +258,9 @@ class TestHttp:
             reply = message["reply_channel"]
             await layer.send(reply, {"content": b"no status"})
             await layer.send(reply, {"request": {"path": "/pushed"}})
+            await layer.send(reply, {"type": "on_reconnect of the layer"})
             await layer.send(reply, {"status": 200, "content": b"a", "more_content": True})
+            await layer.send(reply, {"type": "on_reconnect of the layer"})
             await layer.send(reply, {"status": 404, "content": b"b", "more_content": True})
             await layer.send(reply, {"content": b"c"})
             status, _, body = await client.response()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -250,6 +251,12 @@ class InboxOwner(Protocol):
     def inbox_lost(self) -> None:
         """Entries that were popped may have been lost."""
 
+    def store_lost(self) -> None:
+        """The connection broke, or the lease ended: messages may be missed from now on. Told more than once."""
+
+    def store_back(self) -> None:
+        """Redis answers and knows the memberships of this process (D-44). Also told at the start."""
+
     def inbox_unavailable(self, error: LayerUnavailable) -> None:
         """Readers of process-local channels get ``error``."""
 
@@ -279,6 +286,9 @@ class InboxReader:
         self._beating: asyncio.Future[int] | None = None
         self._refresh_at = loop.time() + owner.group_expiry / 3
         self._closing = False
+        #: Redis has answered, since the connection was made, that it knows this process and its memberships.
+        self._confirmed = False
+        self._hurry = False
 
     def start(self) -> None:
         self._beat()
@@ -287,21 +297,44 @@ class InboxReader:
     def _beat(self) -> None:
         self._timer = self.loop.call_later(self._heartbeat, self._beat)
         self._owner.housekeep()
-        if self._beating is not None and not self._beating.done():
-            return
+        if self._beating is None or self._beating.done():
+            self._beat_now()
+
+    def _beat_now(self) -> None:
         self._beating = self.link.run(scripts.HEARTBEAT, self._lease_keys, round(self._lease * 1000))
         self._beating.add_done_callback(self._on_beat)
 
     def _on_beat(self, beat: asyncio.Future[int]) -> None:
-        if beat.cancelled() or beat.exception() is not None or self._closing:
-            return  # told by the outage log; the next beat tries again
-        if beat.result() == 0:
-            self._owner.reannounce(self.link)
-        elif self.loop.time() >= self._refresh_at:
-            self._owner.refresh(self.link)
-        else:
+        failed = beat.cancelled() or beat.exception() is not None
+        if self._closing:
             return
-        self._refresh_at = self.loop.time() + self._owner.group_expiry / 3
+        if failed:
+            # Told by the outage log. The next beat tries again; at once when this one left on a broken connection.
+            if self._hurry and beat is self._beating:
+                self._hurry = False
+                self._beat_now()
+            return
+        new_lease = beat.result() == 0
+        due = new_lease or self.loop.time() >= self._refresh_at
+        if new_lease:
+            self._owner.reannounce(self.link)
+            if self._confirmed:
+                # Nothing broke, but Redis or this process stood still for longer than the lease (D-05).
+                self._confirmed = False
+                self._owner.store_lost()
+        elif due:
+            self._owner.refresh(self.link)
+        if due:
+            self._refresh_at = self.loop.time() + self._owner.group_expiry / 3
+        if not self._confirmed and beat is self._beating:
+            # Commands are answered in order: with this one every membership has arrived.
+            self.link.call("PING").add_done_callback(functools.partial(self._on_announced, beat))
+
+    def _on_announced(self, beat: asyncio.Future[int], answer: asyncio.Future[bytes]) -> None:
+        answered = not answer.cancelled() and answer.exception() is None
+        if answered and beat is self._beating and not self._confirmed and not self._closing:
+            self._confirmed = True
+            self._owner.store_back()
 
     # HOT: benchmarks/bench_layers.py
     def on_batch(self, key: str, entries: list[bytes], now: int) -> None:
@@ -311,6 +344,12 @@ class InboxReader:
 
     def on_lost(self) -> None:
         self._owner.inbox_lost()
+        if not self._closing:
+            self._confirmed = False
+            self._owner.store_lost()
+            # What an earlier beat was answered says nothing of what Redis is now.
+            self._hurry = True
+            self._beat_now()
 
     def on_unavailable(self, error: LayerUnavailable) -> bool:
         self._owner.inbox_unavailable(error)
