@@ -50,6 +50,8 @@ class RedisChannelLayer(ProcessSide):
         unread messages that Redis holds for one process (default 100 000), whatever their channels.
     ``reconnect_timeout``
         seconds that a call waits for a Redis that is away (default 30), before ``LayerUnavailable``.
+    ``random_prefix_length``
+        for settings of channels_redis, without effect: equal messages stay apart here without a prefix.
 
     Several ``hosts`` share the names: each group, ordinary channel and process has its shard by consistent hashing, in
     every process that has the same hosts, in any order. A process reads an inbox at each shard. Between a group send
@@ -71,6 +73,7 @@ class RedisChannelLayer(ProcessSide):
         prefix: str = conf.PREFIX,
         inbox_capacity: int = conf.INBOX_CAPACITY,
         reconnect_timeout: float = 30.0,
+        random_prefix_length: int = 12,
         **options: Any,
     ) -> None:
         self.shards = Shards(parse_hosts(hosts))
@@ -82,6 +85,10 @@ class RedisChannelLayer(ProcessSide):
             )
         if not isinstance(reconnect_timeout, (int, float)) or not 0 < reconnect_timeout < math.inf:
             raise InvalidChannelLayerError(f"CONFIG option reconnect_timeout={reconnect_timeout!r}: seconds, above 0")
+        if isinstance(random_prefix_length, bool) or not isinstance(random_prefix_length, int):
+            raise InvalidChannelLayerError(
+                f"CONFIG option random_prefix_length={random_prefix_length!r}: a whole number, which has no effect here"
+            )
         self.inbox_capacity = inbox_capacity
         self.reconnect_timeout = reconnect_timeout
         self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
