@@ -61,6 +61,14 @@ class RedisChannelLayer(ProcessSide):
     and a moved group has the members that joined after; until then, processes with the old and the new list do not meet
     on moved names.
 
+    ``statistics()["dropped"]`` also counts ``torn``: answers of Redis that were cut off while they carried messages,
+    each with a batch of them at most; and ``gone``: processes that a group send passed over because their lease had
+    ended. Such a process is dead, or it or Redis stood still for longer than the lease; then it announces its
+    memberships again by itself, and has missed what was sent meanwhile.
+
+    A Redis that is out of memory refuses sends at once with ``LayerUnavailable``, and nothing was stored; messages can
+    still be received. One that became a replica is waited for as one that is away.
+
     Delivery is at most once (D-04). A message that was popped for a receive that was cancelled meanwhile stays in this
     process for the next receive on its channel, until it expires. A send that lost its connection before the answer
     raises ``LayerUnavailable`` and is not repeated: it may have taken effect.
@@ -106,7 +114,7 @@ class RedisChannelLayer(ProcessSide):
         for client in list(self._clients):
             client.drop()
         super()._start_process()
-        self._outages = tuple(Outage(place, self.reconnect_timeout) for place in self.shards.places)
+        self._outages = tuple(Outage(place, self.reconnect_timeout, self._on_torn) for place in self.shards.places)
         self._sessions = {}
         self._session_numbers = itertools.count()
         self._turns = itertools.count()
@@ -451,9 +459,11 @@ class RedisChannelLayer(ProcessSide):
 
     async def _publish(self, group: str, payload: bytes) -> None:
         arguments = self._publish_arguments(group, payload)
-        full, met, *elsewhere = await self._seat(group).link.run(
+        full, met, gone, *elsewhere = await self._seat(group).link.run(
             scripts.GROUP_SEND, (self.keys.group(group),), *arguments
         )
+        if gone:
+            self.drops.count("gone", gone)
         if elsewhere:
             full += await self._publish_elsewhere(elsewhere, payload)
         if full:
@@ -485,7 +495,9 @@ class RedisChannelLayer(ProcessSide):
     def _publish_sync(self, group: str, payload: bytes) -> None:
         arguments = self._publish_arguments(group, payload)
         client = self._client(self.shards.of(group))
-        full, met, *elsewhere = client.run(scripts.GROUP_SEND, (self.keys.group(group),), *arguments)
+        full, met, gone, *elsewhere = client.run(scripts.GROUP_SEND, (self.keys.group(group),), *arguments)
+        if gone:
+            self.drops.count("gone", gone)
         for raw, capacity in zip(elsewhere[::2], elsewhere[1::2], strict=True):
             channel = raw.decode("ascii")
             queue = (self.keys.queue(channel),)

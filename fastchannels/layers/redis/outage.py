@@ -17,7 +17,8 @@ from fastchannels.layers.redis.address import Address
 logger = logging.getLogger("fastchannels.layer")
 
 FIRST_DELAY: Final = 0.05  #: seconds before the second attempt; doubles
-LONGEST_DELAY: Final = 1.0  #: and varies by half: work resumes within 2 s of the return of Redis
+LONGEST_DELAY: Final = 0.5  #: and varies by half: work resumes well within 2 s of the return of Redis
+QUIET: Final = 2.0  #: seconds between two lines in the log, in the end
 CONNECT_TIMEOUT: Final = 5.0  #: seconds for one attempt, the login included
 LEAST_TIMEOUT: Final = 0.1  #: the same when hardly any of ``reconnect_timeout`` is left
 REFUSAL: Final = 1.0  #: seconds that a refused login stands for the attempts that follow it
@@ -80,20 +81,20 @@ class LoginRefused(LayerUnavailable):
 class Outage:
     """Tells the log, once a step for all connections of a layer, that Redis is away, and once that it is back."""
 
-    def __init__(self, address: Address, limit: float) -> None:
+    def __init__(self, address: Address, limit: float, on_torn: Callable[[], None] = lambda: None) -> None:
         self.address = address
         self.limit = limit
+        #: Called for each answer that was cut off while it carried messages.
+        self._on_torn = on_torn
         self._since: float | None = None
         self._quiet_until = 0.0
         self._refusal: tuple[str, float] | None = None
         self._lock = threading.Lock()
-        #: Called for each answer that was cut off while it carried messages.
-        self.on_torn: Callable[[], None] = lambda: None
 
     def tore(self) -> None:
         """A connection ended in the middle of the answer to a pop: what Redis had popped for it is lost (D-04)."""
         logger.warning("lost Redis at %s in the middle of an answer, and the messages in it", self.address)
-        self.on_torn()
+        self._on_torn()
 
     def refuse(self, text: str) -> LoginRefused:
         """The error of a refused login, which stands for a while: calls do not become a storm of logins."""
@@ -114,7 +115,7 @@ class Outage:
                 self._since = now
             if now < self._quiet_until:
                 return
-            self._quiet_until = now + delay * 0.9
+            self._quiet_until = now + max(delay * 0.9, min(waited, QUIET))
         logger.warning(
             "waiting for Redis at %s: %.1f s of %g s, %s: %s",
             self.address, waited, self.limit, type(error).__name__, error or "no answer",

@@ -265,4 +265,4 @@ def test_delays_grow_to_a_bound() -> None:
     attempts = Attempts(Outage(Address(), 1000))
     delays = [attempts.failed(OSError()) for _ in range(12)]
     assert delays[0] <= 0.075
-    assert all(0.5 <= delay <= 1.5 for delay in delays[-4:])
+    assert all(0.25 <= delay <= 0.75 for delay in delays[-4:])

@@ -2,13 +2,14 @@
 -- KEYS: group. ARGV: start of all keys, body, length of its head, expiry, group expiry, capacity of an inbox,
 -- lifetime of an inbox, 1 when ordinary channels have shards of their own.
 -- The keys of inboxes, leases and (with one shard) queues follow from the group's fields; they share the group's shard.
--- Returns {passed over because full, all members met, channel, its capacity, ...}: those the sender has to send to.
+-- Returns {passed over because full, all members met, processes taken for dead, channel, its capacity, ...}: those
+-- channels the sender has to send to.
 local base, body = ARGV[1], ARGV[2]
 local expiry, group_expiry, capacity, lifetime = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local now = now_ms()
 local stamp = stamp_of(now)
 local fields = redis.call('HGETALL', KEYS[1])
-local full, met, reply = 0, 0, {0, 0}
+local full, met, gone, reply = 0, 0, 0, {0, 0, 0}
 for i = 1, #fields, 2 do
   local field = fields[i]
   if string.sub(field, 1, 1) == '=' then
@@ -31,6 +32,7 @@ for i = 1, #fields, 2 do
     end
   elseif redis.call('EXISTS', base .. 'l|' .. field) == 0 then
     redis.call('HDEL', KEYS[1], field)
+    gone = gone + 1
   else
     met = met + 1
     local inbox = base .. 'i|' .. field
@@ -42,5 +44,5 @@ for i = 1, #fields, 2 do
     end
   end
 end
-reply[1], reply[2] = full, met
+reply[1], reply[2], reply[3] = full, met, gone
 return reply
