@@ -14,17 +14,16 @@ from typing import Any, Final
 
 from fastchannels import conf
 from fastchannels._core.names import process_of
-from fastchannels.envelope import ASGI_CHANNEL
 from fastchannels.exceptions import InvalidChannelLayerError, LayerUnavailable
-from fastchannels.layers.base import ChannelLayer, Message
+from fastchannels.layers.base import Message
 from fastchannels.layers.redis import scripts
 from fastchannels.layers.redis.address import DEFAULT, Address, parse_host
 from fastchannels.layers.redis.blocking import BlockingClient
+from fastchannels.layers.redis.compat_process import CompatProcess, fail
 from fastchannels.layers.redis.compat_readers import CompatReader, CompatSession, Entry, parse_entries
 from fastchannels.layers.redis.compat_wire import RANDOM_PREFIX, CompatKeys, CompatWire
 from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.outage import Outage, ReplyError
-from fastchannels.layers.redis.readers import Kept
 
 logger = logging.getLogger("fastchannels.layer")
 
@@ -32,8 +31,6 @@ logger = logging.getLogger("fastchannels.layer")
 _STORED: Final = ord("0")
 #: Seconds between two looks at what expired in this process.
 HOUSEKEEPING: Final = 5.0
-#: Group of the log line about members of this process that were full: the wire does not say which it was.
-_SOME_GROUP: Final = "?"
 SCAN_COUNT: Final = 1000
 _ZSETS: Final = ("TYPE", "zset")
 
@@ -55,7 +52,7 @@ def parse_single_host(hosts: Any) -> Address:
     return parse_host(hosts[0])
 
 
-class RedisCompatChannelLayer(ChannelLayer):
+class RedisCompatChannelLayer(CompatProcess):
     """Channels and groups in the keys and bytes of channels_redis 4, so that old and new processes reach each other.
 
     It is for the time of a deploy: see ``docs/migration.md``. Options beside those of
@@ -118,8 +115,6 @@ class RedisCompatChannelLayer(ChannelLayer):
         for client in list(self._clients):
             client.drop()
         super()._start_process()
-        self._expiry_ms = round(self.expiry * 1000)
-        self._group_expiry_ms = round(self.group_expiry * 1000)
         self._outage = Outage(self.address, self.reconnect_timeout)
         self._sessions = {}
         self._session_numbers = itertools.count()
@@ -127,26 +122,6 @@ class RedisCompatChannelLayer(ChannelLayer):
         self._local = threading.local()
         self._lock = threading.RLock()
         self._turn = 0
-        self._kept = Kept(self.expiry, self._on_expired)
-        #: Keys of the process-local names that were made here, one for each prefix of a name.
-        self._inbox_keys: tuple[str, ...] = ()
-        #: The reader, of one event loop, that pops them.
-        self._reader: CompatReader | None = None
-        #: Who waits for a process-local channel, on any loop.
-        self._waiters: set[asyncio.Future[None]] = set()
-        #: Groups that this process added its own channels to, and when somebody last read those.
-        self._joined: dict[str, set[str]] = {}
-        self._read_at: dict[str, float] = {}
-        self._refresh_at = self.clock() + self.group_expiry / 3
-
-    def _on_expired(self) -> None:
-        self.drops.count("expired")
-
-    def _forget_local(self) -> None:
-        super()._forget_local()
-        self._kept.clear()
-        self._joined.clear()
-        self._read_at.clear()
 
     # ------------------------------------------------------------------ bytes
 
@@ -157,12 +132,6 @@ class RedisCompatChannelLayer(ChannelLayer):
     def deserialize(self, payload: bytes) -> Message:
         """The message of :meth:`serialize`. Raises a ``ValueError`` for other bytes."""
         return self.codec.decode(self.wire.open(payload))
-
-    def _decode_or_drop(self, payload: bytes) -> Message | None:
-        message = super()._decode_or_drop(payload)
-        if message is not None:
-            message.pop(ASGI_CHANNEL, None)
-        return message
 
     # ------------------------------------------------------------------ event loops and threads
 
@@ -231,7 +200,7 @@ class RedisCompatChannelLayer(ChannelLayer):
             error = LayerUnavailable("the channel layer was closed while this waited for a message")
             for waiter in list(self._waiters):
                 if waiter.get_loop() is loop:
-                    _fail(waiter, error)
+                    fail(waiter, error)
 
     def close_sync(self) -> None:
         client: BlockingClient | None = getattr(self._local, "client", None)
@@ -269,25 +238,6 @@ class RedisCompatChannelLayer(ChannelLayer):
             except RuntimeError:  # closed: the next reader asks for all keys
                 pass
 
-    def detach(self, channel: str) -> None:
-        super().detach(channel)
-        self._read_at.pop(channel, None)
-        for group in self._joined.pop(channel, ()):
-            self._post("ZREM", self.keys.group(group), channel)
-
-    def _post(self, *command: Argument) -> None:
-        """Run a command whose outcome nobody waits for, from any thread."""
-        reader = self._reader
-        if reader is None:
-            return
-        if reader.loop is asyncio._get_running_loop():
-            reader.link.post(*command)
-        else:
-            try:
-                reader.loop.call_soon_threadsafe(reader.link.post, *command)
-            except RuntimeError:  # closed meanwhile
-                pass
-
     async def _take_waiting(self, channel: str) -> bytes:
         inbox = self.inbox
         payload = inbox.get(channel)
@@ -302,96 +252,6 @@ class RedisCompatChannelLayer(ChannelLayer):
                 self._waiters.discard(waiter)
                 inbox.unwait(channel, waiter)
         return payload
-
-    # ------------------------------------------------------------------ what the reader asks and tells
-
-    def inbox_keys(self, reader: CompatReader) -> tuple[str, ...]:
-        return self._inbox_keys if reader is self._reader else ()
-
-    def dispatch(self, entries: list[Entry], now: float) -> None:
-        for member, score in entries:
-            if now - score >= self.expiry:
-                self._on_expired()
-                continue
-            try:
-                body = self.wire.open(member)
-                target = self.wire.target(body)
-            except Exception as error:
-                self.drops.undecodable(error)
-                continue
-            try:
-                if isinstance(target, str):
-                    self.inbox.put(target, body, now - score)
-                    continue
-                full = self.inbox.fan_out(target, body, now - score)
-                if full:
-                    self.drops.group_full(_SOME_GROUP, full, len(target))
-            except Exception:
-                # One bad entry must not end the reading of all others.
-                logger.exception("a message for this process could not be handled")
-
-    def admit(self, entry: Entry, now: float) -> tuple[bytes, float] | None:
-        member, score = entry
-        age = max(0.0, now - score)
-        if age >= self.expiry:
-            self._on_expired()
-            return None
-        try:
-            return self.wire.open(member), time.monotonic() + self.expiry - age
-        except Exception as error:
-            self.drops.undecodable(error)
-            return None
-
-    def keep(self, key: str, body: bytes, deadline: float, first: bool) -> None:
-        self._kept.put(key, body, deadline, first)
-        for session in list(self._sessions.values()):
-            if session.reader.waits_for(key):
-                try:
-                    session.loop.call_soon_threadsafe(session.reader.offer_kept, key)
-                except RuntimeError:  # closed meanwhile
-                    continue
-                return
-
-    def take_kept(self, key: str) -> tuple[bytes, float] | None:
-        return self._kept.take(key)
-
-    def inbox_unavailable(self, error: LayerUnavailable) -> None:
-        logger.error("the messages for this process cannot be read: %s", error)
-        for waiter in list(self._waiters):
-            try:
-                waiter.get_loop().call_soon_threadsafe(_fail, waiter, LayerUnavailable(str(error)))
-            except RuntimeError:  # closed meanwhile
-                continue
-
-    def housekeep(self, link: Link) -> None:
-        self._kept.purge()
-        self._housekeep()
-        now = self.clock()
-        for channel in list(self._joined):
-            if self.inbox.is_watched(channel):
-                self._read_at[channel] = now
-        if now >= self._refresh_at:
-            self._refresh_at = now + self.group_expiry / 3
-            self._refresh(link, now)
-
-    def _refresh(self, link: Link, now: float) -> None:
-        """Renew the memberships of channels that are read (D-49), and forget those of channels that were left alone."""
-        groups: dict[str, list[str]] = {}
-        for channel, joined in list(self._joined.items()):
-            if now - self._read_at.get(channel, now) < self.group_expiry:
-                for group in list(joined):
-                    groups.setdefault(group, []).append(channel)
-            else:
-                self._joined.pop(channel, None)
-                self._read_at.pop(channel, None)
-        script = scripts.COMPAT_JOIN
-        for group, channels in groups.items():
-            # In slices: a script gets a limited number of arguments.
-            for start in range(0, len(channels), SCAN_COUNT):
-                part = channels[start : start + SCAN_COUNT]
-                link.post(
-                    "EVALSHA", script.digest, 1, self.keys.group(group), self._group_expiry_ms, "refresh", *part
-                )  # fmt: skip
 
     # ------------------------------------------------------------------ sending
 
@@ -422,6 +282,15 @@ class RedisCompatChannelLayer(ChannelLayer):
             raise self._refuse(channel)
 
     # ------------------------------------------------------------------ receiving from ordinary channels
+
+    def _offer_kept(self, key: str) -> None:
+        for session in list(self._sessions.values()):
+            if session.reader.waits_for(key):
+                try:
+                    session.loop.call_soon_threadsafe(session.reader.offer_kept, key)
+                except RuntimeError:  # closed meanwhile
+                    continue
+                return
 
     async def _pop(self, channel: str) -> bytes:
         key = self.keys.channel(channel)
@@ -491,23 +360,6 @@ class RedisCompatChannelLayer(ChannelLayer):
             self._client().run(
                 scripts.COMPAT_JOIN, (self.keys.group(group),), self._group_expiry_ms, "add", channel
             )  # fmt: skip
-
-    def _note_join(self, group: str, channel: str) -> bool:
-        """Remember that a channel of this process joined. False: nobody will ever read that channel (D-11)."""
-        if process_of(channel) == self.client_id:
-            if self.inbox.is_closed(channel):
-                return False
-            self._joined.setdefault(channel, set()).add(group)
-            self._read_at[channel] = self.clock()
-        return True
-
-    def _note_leave(self, group: str, channel: str) -> None:
-        joined = self._joined.get(channel)
-        if joined is not None:
-            joined.discard(group)
-            if not joined:
-                self._joined.pop(channel, None)
-                self._read_at.pop(channel, None)
 
     async def _leave(self, group: str, channel: str) -> None:
         self._note_leave(group, channel)
@@ -587,8 +439,3 @@ class RedisCompatChannelLayer(ChannelLayer):
                 self._call("UNLINK", *doomed)
             if cursor == b"0":
                 break
-
-
-def _fail(future: asyncio.Future[None], error: LayerUnavailable) -> None:
-    if not future.done():
-        future.set_exception(error)

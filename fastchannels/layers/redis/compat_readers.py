@@ -48,6 +48,9 @@ class CompatOwner(Protocol):
     def inbox_unavailable(self, error: LayerUnavailable) -> None:
         """Readers of process-local channels get ``error``."""
 
+    def begin(self, link: Link) -> None:
+        """The inboxes are going to be read, for the first time on this connection."""
+
     def housekeep(self, link: Link) -> None:
         """Called every ``interval`` seconds on the loop that reads the inboxes."""
 
@@ -106,6 +109,7 @@ class CompatReader:
         self._arming = False
         self._waking = False
         self._closing = False
+        self._begun = False
         self._timer: asyncio.TimerHandle | None = None
 
     # ------------------------------------------------------------------ ordinary channels
@@ -183,6 +187,9 @@ class CompatReader:
     def choose(self) -> tuple[list[str], dict[str, int]]:
         """The keys to wait for, and how many messages more to take from which of them."""
         more = dict.fromkeys(self._owner.inbox_keys(self), INBOX_BATCH - 1)
+        if more and not self._begun:
+            self._begun = True
+            self._owner.begin(self.link)
         keys = [*more, *self._waiters]
         self._asked = set(keys)
         for key, waiting in self._waiters.items():
@@ -235,7 +242,7 @@ class CompatReader:
         raise NotImplementedError("a ScoredLine calls on_popped")
 
     def on_lost(self) -> None:
-        self._waking = False
+        self._waking = self._begun = False
         self.arm_soon()
 
     def on_unavailable(self, error: LayerUnavailable) -> bool:

@@ -61,6 +61,10 @@ class CompatKeys:
         """A key of ours that no channel can have; a token there ends the blocking pop of an event loop."""
         return f"{self._prefix}|w|{loop}"
 
+    def presence(self, process: str) -> str:
+        """A key of ours that tells ``process`` whether Redis still has what it wrote."""
+        return f"{self._prefix}|p|{process}"
+
     def pattern(self) -> str:
         """A glob for ``SCAN``. It also matches keys that are not ours: see :meth:`is_ours`."""
         return "".join("\\" + letter if letter in "*?[]^-\\" else letter for letter in self._prefix) + "*"
@@ -97,6 +101,8 @@ class CompatWire:
                 serializer_format, random_prefix_length=0, expiry=expiry, symmetric_encryption_keys=None
             )
         self.codec: Codec = make_codec(max_message_size, serializer_format)
+        #: The same without a limit, for what others sent.
+        self._bare = make_codec(0, serializer_format)
 
     def address(self, body: bytes, target: str | list[str]) -> bytes:
         """``body`` with the name, or the names, that it is for. Raises ``InvalidPayloadError`` when it is no body."""
@@ -118,21 +124,19 @@ class CompatWire:
         sealed = member[self._random :]
         return sealed if self._cipher is None else self._cipher.decrypt(sealed)
 
-    def target(self, body: bytes) -> str | list[str]:
-        """The name that ``body`` is for; a list when it was sent to a group.
+    def split(self, body: bytes) -> tuple[str | list[str], bytes]:
+        """The name that ``body`` is for, a list when it was sent to a group, and the body.
 
+        It is without the names when there are several: each reader decodes it, and each would decode all names.
         Raises a ``ValueError`` for bytes that are no message, or name none.
         """
-        target = self.codec.decode(body).get(ASGI_CHANNEL)
-        if isinstance(target, str) or (isinstance(target, list) and all(isinstance(name, str) for name in target)):
-            return target
-        raise InvalidPayloadError(f"a message for a process-local channel has {target!r:.80} as its {ASGI_CHANNEL}")
-
-    def message(self, body: bytes) -> dict[str, Any]:
-        """The message in ``body``, without the names it is for. Raises a ``ValueError`` for bytes that are none."""
         message = self.codec.decode(body)
-        message.pop(ASGI_CHANNEL, None)
-        return message
+        target = message.pop(ASGI_CHANNEL, None)
+        if isinstance(target, str):
+            return target, body
+        if not isinstance(target, list) or not all(isinstance(name, str) for name in target):
+            raise InvalidPayloadError(f"a message for a process-local channel has {target!r:.80} as its {ASGI_CHANNEL}")
+        return target, body if len(target) == 1 else self._bare.encode(message)
 
 
 def _grown_map(body: bytes) -> bytes:

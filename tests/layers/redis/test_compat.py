@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import logging
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +17,10 @@ from fastchannels.layers.redis import RedisChannelLayer, RedisCompatChannelLayer
 from ..contract import ContractTests, MakeLayer, ViewOf
 from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, HELLO, in_child, in_thread, soon, until
+from . import compat_fixtures
 from .channels_redis_peer import channels_redis_peer
 
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def make_layer(server: RedisServer) -> Iterator[Any]:
-    """A layer under a prefix of its own."""
-    made: list[RedisCompatChannelLayer] = []
-
-    def make(**options: Any) -> RedisCompatChannelLayer:
-        # No prefix may begin another.
-        layer = RedisCompatChannelLayer(**{"hosts": [server.url], "prefix": f"c{next(_numbers)}.", **options})
-        layer._made_with = options  # type: ignore[attr-defined]
-        made.append(layer)
-        return layer
-
-    yield make
-    for layer in made:
-        layer.close_sync()
-
-
-@pytest.fixture
-def view_of(make_layer: Any) -> Any:
-    def view(layer: RedisCompatChannelLayer) -> RedisCompatChannelLayer:
-        options = {**layer._made_with, "prefix": layer.prefix}  # type: ignore[attr-defined]
-        other: RedisCompatChannelLayer = make_layer(**options)
-        return other
-
-    return view
+make_layer, view_of = compat_fixtures.make_layer, compat_fixtures.view_of
 
 
 async def put_raw(layer: RedisCompatChannelLayer, channel: str, *bodies: bytes) -> None:
@@ -214,9 +186,8 @@ async def test_keys_and_times_are_those_of_channels_redis(server: RedisServer, m
                 time.time() - 5 < score < time.time() + 5
                 for _, score in redis.zrange(prefix + key, 0, -1, withscores=True)
             )
-        first, second = (layer.wire.open(member) for member in redis.zrange(prefix + gone, 0, -1))
-        assert layer.wire.target(first) == gone + "x"
-        assert layer.wire.target(second) == [gone + "x", gone + "y"]
+        bodies = [layer.wire.open(member) for member in redis.zrange(prefix + gone, 0, -1)]
+        assert [layer.wire.split(body)[0] for body in bodies] == [gone + "x", [gone + "x", gone + "y"]]
         assert layer.deserialize(redis.zrange(prefix + "jobs", 0, -1)[0]) == HELLO
 
 
@@ -229,30 +200,6 @@ async def test_messages_in_flight_elsewhere_are_left_there(server: RedisServer, 
         assert await soon(layer.receive("jobs")) == HELLO
         assert await asyncio.to_thread(layer.receive_many, ["jobs"]) == (None, None)
         assert redis.zcard(key) == 1
-
-
-async def test_clocks_of_other_senders(server: RedisServer, make_layer: Any) -> None:
-    layer = make_layer(expiry=5)
-    with server.client() as redis:
-        key = layer.keys.channel("jobs")
-        now = time.time()
-        # Within a second it is followed, so that order is that of arrival; one that is further ahead is not.
-        redis.zadd(key, {layer.serialize({"ahead": 0.9}): now + 0.9})
-        await layer.send("jobs", {"n": 1})
-        assert await soon(layer.receive("jobs")) == {"ahead": 0.9}
-        assert await soon(layer.receive("jobs")) == {"n": 1}
-        redis.zadd(key, {layer.serialize({"ahead": 60}): now + 60})
-        await layer.send("jobs", {"n": 2})
-        assert await soon(layer.receive("jobs")) == {"n": 2}
-        assert await soon(layer.receive("jobs")) == {"ahead": 60}
-        # Too old by the clock of Redis: never handed out (D-07).
-        for synchronous in (False, True):
-            redis.zadd(key, {layer.serialize({"old": True}): now - 6, layer.serialize(HELLO): now + 1})
-            if synchronous:
-                assert await asyncio.to_thread(layer.receive_many, ["jobs"], True, DEADLINE) == ("jobs", HELLO)
-            else:
-                assert await soon(layer.receive("jobs")) == HELLO
-    assert layer.statistics()["dropped"] == {"expired": 2}
 
 
 # ---------------------------------------------------------------------- this process
@@ -282,34 +229,6 @@ def test_options() -> None:
     ):
         with pytest.raises(InvalidChannelLayerError, match=next(iter(options))):
             RedisCompatChannelLayer(**options)  # type: ignore[arg-type]
-
-
-async def test_detached_channel_leaves_its_groups(server: RedisServer, make_layer: Any, view_of: Any) -> None:
-    layer = make_layer()
-    name, other = await layer.new_channel(), await layer.new_channel()
-    for channel in (name, other):
-        layer.attach(channel, lambda message: None)
-        await layer.group_add("g", channel)
-    with server.client() as redis:
-        layer.detach(name)
-        await until(lambda: redis.zrange(layer.keys.group("g"), 0, -1) == [other.encode()])
-        # A late add is refused, as nobody will read it (D-11).
-        await layer.group_add("g", name)
-        assert redis.zcard(layer.keys.group("g")) == 1
-
-
-async def test_refresh_brings_nobody_back(server: RedisServer, make_layer: Any, view_of: Any) -> None:
-    layer = make_layer(group_expiry=0.6)
-    other = view_of(layer)
-    gone, stays = await layer.new_channel(), await layer.new_channel()
-    for name in (gone, stays):
-        layer.attach(name, lambda message: None)
-        await layer.group_add("g", name)
-    await other.group_discard("g", gone)
-    with server.client() as redis:
-        begun = redis.zscore(layer.keys.group("g"), stays)
-        await until(lambda: (redis.zscore(layer.keys.group("g"), stays) or 0) > begun)
-        assert redis.zcard(layer.keys.group("g")) == 1
 
 
 async def test_flush_leaves_what_is_not_of_this_wire(server: RedisServer, make_layer: Any) -> None:
