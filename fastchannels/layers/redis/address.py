@@ -1,9 +1,9 @@
-"""Where Redis is: the forms of CONFIG ``hosts``, and what it takes to open a socket there."""
+"""One Redis: the forms in which CONFIG ``hosts`` names it, and what it takes to open a socket there."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,8 +14,21 @@ from fastchannels.exceptions import InvalidChannelLayerError
 
 DEFAULT: Final = "redis://localhost:6379"
 
-_TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
-_OPTIONS: Final = ("host", "port", "path", "db", "username", "password", "ssl", *_TLS_OPTIONS)
+_TLS_OPTIONS: Final = (
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+    *("ssl_check_hostname", "ssl_ciphers", "ssl_min_version"),
+)
+_OPTIONS: Final = (
+    *("host", "port", "path", "unix_socket_path", "db", "username", "password", "credential_provider", "client_name"),
+    *("ssl", *_TLS_OPTIONS),
+)
+#: How redis-py is to keep its connections: taken and left alone, because this layer has connections of its own, which
+#: wait and come back by ``reconnect_timeout``.
+_OF_REDIS_PY: Final = (
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options", "socket_read_size"),
+    *("retry", "retry_on_timeout", "retry_on_error", "health_check_interval", "max_connections", "timeout"),
+    *("protocol", "encoding", "encoding_errors", "lib_name", "lib_version", "driver_info"),
+)
 _CERT_REQS: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
@@ -30,6 +43,9 @@ class Address:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    client_name: str | None = None
+    #: redis-py's ``CredentialProvider``, asked at each login.
+    credentials: Any = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """As a URL; a password shows as ``***``."""
@@ -46,42 +62,36 @@ class Address:
         return (self.path or f"{self.host}:{self.port}") + (f"/{self.db}" if self.db else "")
 
     def greeting(self) -> list[tuple[str | int, ...]]:
-        """The commands that log in and choose the database."""
+        """The commands that log in and choose the database. Raises ``ConnectionError`` when the provider fails."""
         commands: list[tuple[str | int, ...]] = []
-        if self.password is not None:
+        if self.credentials is not None:
+            try:
+                commands.append(("AUTH", *self.credentials.get_credentials()))
+            except Exception as error:
+                raise ConnectionError(f"the credential_provider failed: {type(error).__name__}: {error}") from error
+        elif self.password is not None:
             commands.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))
+        if self.client_name is not None:
+            commands.append(("CLIENT", "SETNAME", self.client_name))
         if self.db:
             commands.append(("SELECT", self.db))
         return commands
 
 
-def parse_hosts(hosts: Any) -> list[Address]:
-    """The addresses in CONFIG ``hosts``, a list of entries or nothing. Raises ``InvalidChannelLayerError``.
+def parse_host(entry: Any) -> Address:
+    """A Redis as an entry of CONFIG ``hosts``. Raises ``InvalidChannelLayerError``.
 
     An entry is a URL (``redis://``, ``rediss://``, ``unix://``), a pair of host and port, ``{"address": URL, ...}`` or
-    ``{"host": ..., "port": ..., ...}``; a dict also takes ``db``, ``username``, ``password`` and ``ssl_*``.
+    ``{"host": ..., "port": ..., ...}``; a dict also takes ``db``, ``username``, ``password``, ``credential_provider``,
+    ``client_name`` and ``ssl_*``, and what redis-py takes to keep its connections, without effect.
     """
-    if not hosts:
-        return [parse_host(DEFAULT)]
-    if isinstance(hosts, (str, bytes, Mapping)) or not isinstance(hosts, Sequence):
-        raise InvalidChannelLayerError(f"CONFIG option hosts is a {type(hosts).__name__}: give a list of entries")
-    return [parse_host(entry) for entry in hosts]
-
-
-def parse_host(entry: Any) -> Address:
-    """One entry of :func:`parse_hosts`."""
     if isinstance(entry, str):
         return _build(_from_url(entry))
     if isinstance(entry, (tuple, list)) and len(entry) == 2:
         return _build({"host": entry[0], "port": entry[1]})
     if isinstance(entry, Mapping):
-        if "sentinels" in entry or "master_name" in entry:
-            raise InvalidChannelLayerError(
-                "CONFIG option hosts names Sentinels: this version takes one host, give its address"
-            )
-        options = dict(entry)
+        options = _known("an entry of hosts", entry, "address")
         url = options.pop("address", None)
-        conf.reject_unknown_options("an entry of hosts", set(options) - set(_OPTIONS), [*_OPTIONS, "address"])
         return _build({**(_from_url(url) if url is not None else {}), **options})
     raise InvalidChannelLayerError(
         f"CONFIG option hosts has an entry of type {type(entry).__name__}: give a URL, (host, port) or a dict"
@@ -96,8 +106,13 @@ def _from_url(url: Any) -> dict[str, Any]:
         raise InvalidChannelLayerError(f"CONFIG option hosts has a URL that cannot be used: {error}") from None
     if options.pop("connection_class", None) is redis.connection.SSLConnection:
         options["ssl"] = True
-    conf.reject_unknown_options("the URL in hosts", set(options) - set(_OPTIONS), _OPTIONS)
-    return options
+    return _known("the URL in hosts", options)
+
+
+def _known(where: str, options: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    known = [*_OPTIONS, *more]
+    conf.reject_unknown_options(where, set(options) - {*known, *_OF_REDIS_PY}, known)
+    return {name: value for name, value in options.items() if name in known}
 
 
 def _build(options: dict[str, Any]) -> Address:
@@ -105,12 +120,16 @@ def _build(options: dict[str, Any]) -> Address:
         address = Address(
             host=str(options.get("host") or "localhost"),
             port=int(options.get("port") or 6379),
-            path=options.get("path"),
+            path=options.get("path") or options.get("unix_socket_path"),
             db=int(options.get("db") or 0),
             username=options.get("username"),
             password=options.get("password"),
             tls=_tls(options) if options.get("ssl") else None,
+            client_name=options.get("client_name"),
+            credentials=options.get("credential_provider"),
         )
+        if address.credentials is not None and not callable(getattr(address.credentials, "get_credentials", None)):
+            raise ValueError("credential_provider has no method get_credentials")
     except (OSError, ValueError, TypeError) as error:
         raise InvalidChannelLayerError(f"CONFIG option hosts: {error}") from error
     if not 0 < address.port < 65536 or address.db < 0:
@@ -119,7 +138,9 @@ def _build(options: dict[str, Any]) -> Address:
 
 
 def _tls(options: Mapping[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+    context = ssl.create_default_context(
+        cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"), cadata=options.get("ssl_ca_data")
+    )
     requirement = options.get("ssl_cert_reqs", "required")
     if isinstance(requirement, str):
         if requirement not in _CERT_REQS:
@@ -131,5 +152,9 @@ def _tls(options: Mapping[str, Any]) -> ssl.SSLContext:
     context.check_hostname = bool(check) and requirement != ssl.CERT_NONE
     context.verify_mode = requirement
     if options.get("ssl_certfile"):
-        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
+        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password"))
+    if options.get("ssl_min_version") is not None:
+        context.minimum_version = ssl.TLSVersion(options["ssl_min_version"])
+    if options.get("ssl_ciphers"):
+        context.set_ciphers(options["ssl_ciphers"])
     return context

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import wire
+from fastchannels.layers.redis.address import Address
 from fastchannels.layers.redis.connection import Argument, is_whole, new_reader, pack, tune
 from fastchannels.layers.redis.outage import (
     NOT_RUN,
@@ -24,6 +25,7 @@ from fastchannels.layers.redis.outage import (
     require_master,
 )
 from fastchannels.layers.redis.scripts import Script
+from fastchannels.layers.redis.sentinel import ASK_TIMEOUT, Place, Sentinels
 
 #: Seconds that a reply may come after the time that a blocking pop was given.
 MARGIN: Final = 5.0
@@ -31,6 +33,8 @@ MARGIN: Final = 5.0
 LEAST_TIMEOUT: Final = 0.001
 #: Seconds before a pop that Redis turned away is asked on another connection.
 PAUSE: Final = 0.2
+#: Seconds for each step of one attempt to connect that other shards wait for, or that was given no time.
+REACH_TIMEOUT: Final = 1.0
 
 
 class BlockingClient:
@@ -48,6 +52,8 @@ class BlockingClient:
         self._attempts: Attempts | None = None
         self._multi = False
         self._turn = 0
+        #: When the next attempt of :meth:`reach` may come.
+        self._due = 0.0
         self._token = ""
         self._answers: list[Any] = []
         #: The last connection was lost in the middle of an answer.
@@ -136,11 +142,44 @@ class BlockingClient:
                 if entry is not None:
                     return [entry if isinstance(entry, ReplyError) else [key.encode(), entry], clock]
             return [None, None]
+        if self._outage.may_move:
+            left = self._outage.limit if left is None else min(left, self._outage.limit)
         wait = 0 if left is None else max(left, LEAST_TIMEOUT)
         command = pack("BLMPOP", wait, len(keys), *keys, "LEFT") if self._multi else pack("BLPOP", *keys, wait)
         return self._exchange(command + pack("TIME"), 2, None if left is None else left + MARGIN)
 
     # ------------------------------------------------------------------ one of several that are waited for at once
+
+    @property
+    def longest(self) -> float | None:
+        """Seconds that one pop may wait, so that it is noticed when Redis is elsewhere now; None: without end."""
+        return self._outage.limit if self._outage.may_move else None
+
+    def reach(self) -> bool:
+        """Whether there is a connection, after one attempt when one is due; it does not sleep.
+
+        Raises ``LayerUnavailable`` when Redis is away for longer than ``reconnect_timeout``, over calls.
+        """
+        if self._sock is not None and not self._is_stale(self._sock):
+            return True
+        if time.monotonic() < self._due:
+            return False
+        self._outage.check()
+        if self._attempts is None:
+            self._attempts = Attempts(self._outage)
+        try:
+            self._open(min(self._attempts.timeout(), REACH_TIMEOUT))
+        except (OSError, ReplyError) as error:
+            self.close()
+            try:
+                self._due = time.monotonic() + self._attempts.failed(error)
+            except LayerUnavailable:
+                self._attempts = None
+                raise
+            return False
+        self._attempts = None
+        self._outage.over()
+        return True
 
     @property
     def connected(self) -> bool:
@@ -256,7 +295,7 @@ class BlockingClient:
         while True:
             timeout = self._attempts.timeout()
             try:
-                self._open(timeout if ends is None else min(timeout, max(LEAST_TIMEOUT, ends - time.monotonic())))
+                self._open(timeout if ends is None else min(timeout, max(REACH_TIMEOUT, ends - time.monotonic())))
             except (OSError, ReplyError) as error:
                 self.close()
                 try:
@@ -287,7 +326,7 @@ class BlockingClient:
 
     def _open(self, timeout: float) -> None:
         """Connect and log in; ``timeout`` holds for each step."""
-        address = self._outage.address
+        address = self._find(self._outage.address, timeout)
         if address.path is not None:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._sock = sock
@@ -307,6 +346,47 @@ class BlockingClient:
                 raise reply
         require_master(replies[-2])
         self._multi = isinstance(replies[-1], list) and bool(replies[-1]) and replies[-1][0] is not None
+        self._outage.landed(self, address)
+
+    @staticmethod
+    def _find(place: Place, timeout: float) -> Address:
+        """Where ``place`` is now. Raises ``MasterUnknown``."""
+        if not isinstance(place, Sentinels):
+            return place
+        steps = place.find()
+        sentinel = next(steps)
+        try:
+            while True:
+                client = BlockingClient(Outage(sentinel, min(timeout, ASK_TIMEOUT)))
+                try:
+                    answer = client.ask_sentinel(place.question)
+                except (OSError, ReplyError) as error:
+                    sentinel = steps.throw(error)
+                else:
+                    sentinel = steps.send(answer)
+                finally:
+                    client.close()
+        except StopIteration as found:
+            address: Address = found.value
+            return address
+
+    def ask_sentinel(self, question: tuple[str, ...]) -> Any:
+        """The answer of a Sentinel. Raises ``OSError`` and ``ReplyError``."""
+        self._open(self._outage.limit)
+        assert self._sock is not None
+        self._sock.sendall(pack(*question))
+        answer = self._read()
+        if isinstance(answer, ReplyError):
+            raise answer
+        return answer
+
+    def cut(self, error: Exception) -> None:
+        """Break the connection from another thread: what waits on it ends as when Redis closes it."""
+        sock = self._sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # Not the method of a TLS socket, which would end the encryption under its reader.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket; the next command opens another."""

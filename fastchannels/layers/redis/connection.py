@@ -24,6 +24,7 @@ from fastchannels.layers.redis.outage import (
     require_master,
 )
 from fastchannels.layers.redis.scripts import ALL, Script
+from fastchannels.layers.redis.sentinel import ASK_TIMEOUT, Place, Sentinels
 
 Argument: TypeAlias = "str | bytes | int | float"
 Sink: TypeAlias = Callable[[Any], None]
@@ -77,10 +78,16 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
+        self._loop = asyncio.get_running_loop()
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
+
+    def cut(self, error: Exception) -> None:
+        """:meth:`abort` from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self.abort, error)
 
     # HOT: benchmarks/bench_layers.py
     def data_received(self, data: bytes) -> None:
@@ -190,8 +197,36 @@ async def _attempt(address: Address, commands: Sequence[tuple[Argument, ...]]) -
     return connection, replies
 
 
+async def _find(place: Place) -> Address:
+    """Where ``place`` is now. Raises ``MasterUnknown``."""
+    if not isinstance(place, Sentinels):
+        return place
+    steps = place.find()
+    sentinel = next(steps)
+    try:
+        while True:
+            commands = [*sentinel.greeting(), place.question, ("PING",)]
+            try:
+                connection, replies = await asyncio.wait_for(_attempt(sentinel, commands), ASK_TIMEOUT)
+            except (OSError, ReplyError, asyncio.TimeoutError) as error:
+                sentinel = steps.throw(error)
+            else:
+                connection.abort()
+                sentinel = steps.send(replies[-2])
+    except StopIteration as found:
+        address: Address = found.value
+        return address
+
+
+async def _reach(place: Place, commands: Sequence[tuple[Argument, ...]]) -> tuple[Connection, list[Any], Address]:
+    address = await _find(place)
+    greeting = address.greeting()
+    connection, replies = await _attempt(address, [*greeting, *commands, ("PING",), ("HELLO", 2)])
+    return connection, replies[len(greeting) : -2], address
+
+
 async def connect(
-    address: Address, outage: Outage, commands: Sequence[tuple[Argument, ...]]
+    place: Place, outage: Outage, commands: Sequence[tuple[Argument, ...]]
 ) -> tuple[Connection, list[Any]]:
     """A connection that is logged in and has answered ``commands``, with their replies.
 
@@ -199,20 +234,19 @@ async def connect(
     ``LayerUnavailable``. A replica is no Redis to work with: it is waited for until it is the master.
     """
     outage.check()
-    greeting = address.greeting()
     attempts = Attempts(outage)
-    commands = [*greeting, *commands, ("PING",), ("HELLO", 2)]
     while True:
         timeout = attempts.timeout()
         try:
-            connection, replies = await asyncio.wait_for(_attempt(address, commands), timeout)
+            connection, replies, address = await asyncio.wait_for(_reach(place, commands), timeout)
         except (OSError, ReplyError, asyncio.TimeoutError) as error:
             if isinstance(error, asyncio.TimeoutError):
                 error = TimeoutError(f"no answer in {timeout:.1f} s")
             await asyncio.sleep(attempts.failed(error))
         else:
             outage.over()
-            return connection, replies[len(greeting) : -2]
+            outage.landed(connection, address)
+            return connection, replies
 
 
 class _Request:

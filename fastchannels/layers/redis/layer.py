@@ -14,12 +14,12 @@ from fastchannels import conf
 from fastchannels._core.names import process_of
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, LayerUnavailable
 from fastchannels.layers.redis import scripts, wire
-from fastchannels.layers.redis.address import parse_hosts
 from fastchannels.layers.redis.blocking import BlockingClient
 from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.flush import wipe, wipe_sync
+from fastchannels.layers.redis.hosts import parse_hosts
 from fastchannels.layers.redis.keys import Keys
-from fastchannels.layers.redis.outage import Outage
+from fastchannels.layers.redis.outage import Outage, ReplyError
 from fastchannels.layers.redis.process import InboxSide, ProcessSide, fail
 from fastchannels.layers.redis.readers import ChannelReader, InboxReader
 from fastchannels.layers.redis.session import Seat, Session
@@ -43,7 +43,9 @@ class RedisChannelLayer(ProcessSide):
         a list, each entry one shard: a URL (``redis://``, ``rediss://``, ``unix://``), ``(host, port)``,
         ``{"address": URL}`` or ``{"host": ..., "port": ..., "username": ..., "password": ..., "db": ...}``, the dicts
         with ``ssl_ca_certs``, ``ssl_cert_reqs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_check_hostname``. Default
-        ``redis://localhost:6379``.
+        ``redis://localhost:6379``. ``{"sentinels": [(host, port), ...], "master_name": ..., "sentinel_kwargs": {...}}``
+        with the options of the master beside them is followed through failovers. Replication is not awaited: what the
+        master did in the instant before it died may be undone, so that a message is lost, or a popped one comes again.
     ``prefix``
         of every key (default ``asgi``). Layers of different prefixes share nothing.
     ``inbox_capacity``
@@ -142,7 +144,10 @@ class RedisChannelLayer(ProcessSide):
             channels = ChannelReader(
                 loop, link, outage, self.keys, wake, self.expiry, self._kept, self._offer_kept, self._on_expired
             )
-            seats.append(Seat(link, channels))
+            seat = Seat(link, channels)
+            if outage.may_move:
+                seat.watch(loop, self.reconnect_timeout / 3)
+            seats.append(seat)
         session = self._sessions[loop] = Session(loop, seats, self._end_session)
         return session
 
@@ -297,7 +302,7 @@ class RedisChannelLayer(ProcessSide):
     def _refuse_inbox(self, channel: str, code: int) -> Exception:
         if code == _CHANNEL_FULL:
             return self._refuse(channel)
-        self.drops.count("refused")
+        self.drops.refused(channel)
         return ChannelFull(
             f"the inbox of the process behind channel {channel!r} holds its capacity, {self.inbox_capacity} messages: "
             "that process is stuck or gone, or raise 'inbox_capacity' in CHANNEL_LAYERS CONFIG"
@@ -380,6 +385,19 @@ class RedisChannelLayer(ProcessSide):
             return self.inbox.unread(channel) + self._flying.get(channel, 0)
         held: int = await self._seat(channel).link.call("LLEN", self.keys.queue(channel))
         return held + self._kept.count(channel)
+
+    def _depth_sync(self, channel: str) -> tuple[int | None, float | None]:
+        if "!" in channel:
+            return super()._depth_sync(channel)
+        client, key = self._client(self.shards.of_channel(channel)), self.keys.queue(channel)
+        try:
+            held, oldest, clock = client.call("LLEN", key), client.call("LINDEX", key, 0), client.call("TIME")
+        except ReplyError as error:
+            raise LayerUnavailable(f"Redis refused a command of channel_statistics: {error}") from error
+        if oldest is None:
+            return held + self._kept.count(channel), 0.0
+        age = int(clock[0]) + int(clock[1]) / 1e6 - wire.parse_queued(oldest)[0] / 1000
+        return held + self._kept.count(channel), max(0.0, age)
 
     # ------------------------------------------------------------------ groups
 

@@ -8,11 +8,13 @@ import re
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.address import Address
+from fastchannels.layers.redis.sentinel import Place, Sentinels
 
 logger = logging.getLogger("fastchannels.layer")
 
@@ -55,7 +57,7 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, OSError)
 
 
-def refused(address: Address, error: ReplyError) -> LayerUnavailable:
+def refused(address: Place, error: ReplyError) -> LayerUnavailable:
     """What a caller is told of an error reply. Nothing of the command took effect."""
     if error.code == "OOM":
         return LayerUnavailable(
@@ -78,11 +80,20 @@ class LoginRefused(LayerUnavailable):
     """Redis is there and does not let this process in; another attempt fares no better."""
 
 
+class Line(Protocol):
+    """A connection, as far as a failover concerns it."""
+
+    def cut(self, error: Exception) -> None:
+        """Break it, from any thread, so that it is opened again."""
+
+
 class Outage:
     """Tells the log, once a step for all connections of a layer, that Redis is away, and once that it is back."""
 
-    def __init__(self, address: Address, limit: float, on_torn: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, address: Place, limit: float, on_torn: Callable[[], None] = lambda: None) -> None:
         self.address = address
+        self._master: Address | None = None
+        self._lines: weakref.WeakSet[Line] = weakref.WeakSet()
         self.limit = limit
         #: Called for each answer that was cut off while it carried messages.
         self._on_torn = on_torn
@@ -120,6 +131,27 @@ class Outage:
             "waiting for Redis at %s: %.1f s of %g s, %s: %s",
             self.address, waited, self.limit, type(error).__name__, error or "no answer",
         )  # fmt: skip
+
+    @property
+    def may_move(self) -> bool:
+        """Redis may turn up in another place while the old one still takes connections."""
+        return isinstance(self.address, Sentinels)
+
+    def landed(self, line: Line, address: Address) -> None:
+        """``line`` was opened to ``address``. When Sentinels name another master than before, the others are cut.
+
+        A deposed master that hangs, or is behind a broken network, would not end the pops that wait there.
+        """
+        if not self.may_move:
+            return
+        with self._lock:
+            before, self._master = self._master, address
+            deposed = list(self._lines) if before is not None and before != address else []
+            if deposed:
+                self._lines = weakref.WeakSet()
+            self._lines.add(line)
+        for other in deposed:
+            other.cut(ConnectionResetError(f"the master is {address} now"))
 
     def over(self) -> None:
         """A connection was opened."""

@@ -163,7 +163,8 @@ class ProcessSide(ChannelLayer):
             if self._arrived(group, channel, token):
                 self._discard(group, channel)
         elif kind == wire.FORGET:
-            self._forget_shard(self.shards.number(rest.decode("utf-8")))
+            # One host may be spelled in many ways.
+            self._forget_shard(self.shards.number(rest.decode("utf-8")) if len(self.shards) > 1 else 0)
         elif kind == wire.FENCE:
             fence = self._fences.pop(rest, None)
             if fence is not None and not fence.done():

@@ -347,7 +347,9 @@ class InboxReader:
         if not self._closing:
             self._confirmed = False
             self._owner.store_lost()
-            # What an earlier beat was answered says nothing of what Redis is now.
+            # What an earlier beat was answered says nothing of what Redis is now. The lease may stand, and the newest
+            # memberships be lost all the same: the next master, or what Redis had on disk, may be behind.
+            self._refresh_at = self.loop.time()
             self._hurry = True
             self._beat_now()
 

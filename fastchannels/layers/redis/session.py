@@ -16,14 +16,26 @@ class Seat:
         self.link = link
         self.channels = channels
         self.inbox: InboxReader | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    def watch(self, loop: asyncio.AbstractEventLoop, every: float) -> None:
+        """Ask for a sign of life ``every`` so many seconds: the link notices when there is none, the pops do not."""
+        self.link.post("PING")
+        self._watch = loop.call_later(every, self.watch, loop, every)
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
 
     async def close(self) -> None:
+        self._end_watch()
         if self.inbox is not None:
             await self.inbox.close()
         await self.channels.close()
         self.link.close()
 
     def drop(self) -> None:
+        self._end_watch()
         if self.inbox is not None:
             self.inbox.drop()
         self.channels.drop()

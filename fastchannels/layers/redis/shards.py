@@ -7,7 +7,7 @@ from typing import Final
 
 from fastchannels._core.names import ShardRing, process_of
 from fastchannels.exceptions import InvalidChannelLayerError
-from fastchannels.layers.redis.address import Address
+from fastchannels.layers.redis.sentinel import Place
 
 _REPLICAS: Final = 128
 
@@ -19,7 +19,7 @@ class Shards:
     every process must spell the hosts alike. Raises ``InvalidChannelLayerError`` when one is named twice.
     """
 
-    def __init__(self, places: Sequence[Address]) -> None:
+    def __init__(self, places: Sequence[Place]) -> None:
         self.places = tuple(places)
         self.names = tuple(place.name for place in places)
         for name in self.names:

@@ -34,15 +34,15 @@ def pop_any(
     while True:
         # Without a wait nothing is taken that is not returned.
         for client, keys, _ in shards:
-            popped = client.pop(keys, 0.0)
+            popped = client.pop(keys, 0.0) if client.reach() else None
             if popped is not None:
                 return popped
         left = None if ends is None else ends - time.monotonic()
         if left is not None and left < LEAST_TIMEOUT:
             return None
         here = [shard for shard in shards if shard[0].connected]
-        if len(here) < len(shards):
-            left = AWAY_PAUSE if left is None else min(left, AWAY_PAUSE)
+        pauses = [AWAY_PAUSE if len(here) < len(shards) else None, left, *(client.longest for client, _, _ in here)]
+        left = min((pause for pause in pauses if pause is not None), default=None)
         if not here:
             time.sleep(AWAY_PAUSE if left is None else left)
             continue

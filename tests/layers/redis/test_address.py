@@ -6,65 +6,68 @@ from typing import Any
 import pytest
 
 from fastchannels.exceptions import InvalidChannelLayerError
-from fastchannels.layers.redis.address import Address, parse_hosts
+from fastchannels.layers.redis.address import Address, parse_host
 
 
 @pytest.mark.parametrize(
-    ("hosts", "wanted"),
+    ("entry", "wanted"),
     [
-        (None, Address()),
-        ([], Address()),
-        (["redis://example.org"], Address("example.org")),
-        (["redis://:pw@example.org:7/3"], Address("example.org", 7, db=3, password="pw")),
-        (["redis://me:p%40w@[::1]:7"], Address("::1", 7, username="me", password="p@w")),
-        (["unix:///run/redis.sock?db=2"], Address(path="/run/redis.sock", db=2)),
-        ([("example.org", 7)], Address("example.org", 7)),
-        ([["example.org", "7"]], Address("example.org", 7)),
-        ([{"host": "h", "port": 7, "username": "u", "password": "p", "db": 1}], Address("h", 7, None, 1, "u", "p")),
-        ([{"address": "redis://h:7", "db": 4}], Address("h", 7, db=4)),
-        ([{"path": "/s"}], Address(path="/s")),
+        ("redis://example.org", Address("example.org")),
+        ("redis://:pw@example.org:7/3", Address("example.org", 7, db=3, password="pw")),
+        ("redis://me:p%40w@[::1]:7", Address("::1", 7, username="me", password="p@w")),
+        ("unix:///run/redis.sock?db=2", Address(path="/run/redis.sock", db=2)),
+        (("example.org", 7), Address("example.org", 7)),
+        (["example.org", "7"], Address("example.org", 7)),
+        ({"host": "h", "port": 7, "username": "u", "password": "p", "db": 1}, Address("h", 7, None, 1, "u", "p")),
+        ({"address": "redis://h:7", "db": 4}, Address("h", 7, db=4)),
+        ({"path": "/s"}, Address(path="/s")),
+        ({"unix_socket_path": "/s"}, Address(path="/s")),
+        ("redis://h?socket_timeout=1&health_check_interval=5", Address("h")),
+        (
+            {"host": "h", "retry_on_timeout": True, "max_connections": 3, "client_name": "c"},
+            Address("h", client_name="c"),
+        ),
     ],
 )
-def test_forms(hosts: Any, wanted: Address) -> None:
-    assert parse_hosts(hosts) == [wanted]
+def test_forms(entry: Any, wanted: Address) -> None:
+    assert parse_host(entry) == wanted
 
 
 @pytest.mark.parametrize(
-    ("hosts", "text"),
+    ("entry", "text"),
     [
-        ("redis://h", "a list"),
-        ({"host": "h"}, "a list"),
-        ([{"sentinels": [("a", 1)], "master_name": "m"}], "takes one host"),
-        (["http://h"], "cannot be used"),
-        (["redis://h:port"], "hosts"),
-        ([5], "type int"),
-        ([("h", 0x10000)], "port"),
-        ([("h", "x")], "hosts"),
-        ([{"hots": "h"}], "'hots'.*'host'"),
-        (["redis://h?socket_timeout=1"], "socket_timeout"),
-        ([{"host": "h", "ssl": True, "ssl_cert_reqs": "maybe"}], "ssl_cert_reqs"),
-        ([{"host": "h", "ssl": True, "ssl_ca_certs": "/nowhere.pem"}], "hosts"),
+        ("http://h", "cannot be used"),
+        ("redis://h:port", "hosts"),
+        (5, "type int"),
+        (("h", 0x10000), "port"),
+        (("h", "x"), "hosts"),
+        ({"hots": "h"}, "'hots'.*'host'"),
+        ("redis://h?socket_timout=1", "socket_timout"),
+        ({"host": "h", "decode_responses": True}, "decode_responses"),
+        ({"host": "h", "credential_provider": "token"}, "get_credentials"),
+        ({"host": "h", "ssl": True, "ssl_cert_reqs": "maybe"}, "ssl_cert_reqs"),
+        ({"host": "h", "ssl": True, "ssl_ca_certs": "/nowhere.pem"}, "hosts"),
     ],
 )
-def test_what_cannot_be(hosts: Any, text: str) -> None:
+def test_what_cannot_be(entry: Any, text: str) -> None:
     with pytest.raises(InvalidChannelLayerError, match=text):
-        parse_hosts(hosts)
+        parse_host(entry)
 
 
 def test_a_bad_url_does_not_show_its_password() -> None:
     with pytest.raises(InvalidChannelLayerError) as caught:
-        parse_hosts(["http://:hunter2@h"])
+        parse_host("http://:hunter2@h")
     assert "hunter2" not in str(caught.value)
 
 
 def test_tls() -> None:
-    tls = parse_hosts(["rediss://h"])[0].tls
+    tls = parse_host("rediss://h").tls
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
-    tls = parse_hosts([{"address": "rediss://h", "ssl_cert_reqs": "none"}])[0].tls
+    tls = parse_host({"address": "rediss://h", "ssl_cert_reqs": "none"}).tls
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_NONE, False)
-    assert parse_hosts(["redis://h"])[0].tls is None
+    assert parse_host("redis://h").tls is None
 
 
 def test_passwords_are_masked() -> None:
@@ -79,3 +82,25 @@ def test_greeting() -> None:
     assert Address().greeting() == []
     assert Address(password="p", db=3).greeting() == [("AUTH", "p"), ("SELECT", 3)]
     assert Address(username="u", password="p").greeting() == [("AUTH", "u", "p")]
+
+
+def test_greeting_asks_the_provider_each_time() -> None:
+    class Provider:
+        turn = 0
+
+        def get_credentials(self) -> tuple[str, str]:
+            self.turn += 1
+            return "me", f"token{self.turn}"
+
+    address = parse_host({"host": "h", "credential_provider": Provider(), "client_name": "web"})
+    assert address.greeting() == [("AUTH", "me", "token1"), ("CLIENT", "SETNAME", "web")]
+    assert address.greeting()[0] == ("AUTH", "me", "token2")
+
+
+def test_provider_that_fails() -> None:
+    class Provider:
+        def get_credentials(self) -> tuple[str, str]:
+            raise RuntimeError("no token")
+
+    with pytest.raises(ConnectionError, match="credential_provider failed: RuntimeError: no token"):
+        parse_host({"host": "h", "credential_provider": Provider()}).greeting()

@@ -89,3 +89,20 @@ async def test_message_of_a_cancelled_receive_is_kept_for_a_thread(make_layer: A
     assert task.cancelled()
     assert await layer.pending("jobs") == 1
     assert layer.receive_many(["jobs"]) == ("jobs", HELLO)
+
+
+async def test_memberships_are_renewed_with_the_connection(server: RedisServer, make_layer: Any) -> None:
+    """A master that took over may have the lease and lack the newest members."""
+    layer = make_layer()
+    layer.heartbeat = 0.1
+    name = await layer.new_channel()
+    await layer.group_add("g", name)
+    await until(lambda: layer.groups.groups() == ["g"] and layer._reader._line.blocked)
+    key = layer.keys.group("g")
+    with server.client() as redis:
+        redis.delete(key)
+        descriptor = layer._reader._line.connection._sock
+        redis.client_kill_filter(addr="{}:{}".format(*descriptor.getsockname()))
+        await until(lambda: redis.hlen(key) == 1)
+    await layer.group_send("g", HELLO)
+    assert await soon(layer.receive(name)) == HELLO
