@@ -93,12 +93,11 @@ class RedisCompatChannelLayer(CompatProcess):
         self.reconnect_timeout = reconnect_timeout
         self._sessions: dict[asyncio.AbstractEventLoop, CompatSession] = {}
         self._clients: weakref.WeakSet[BlockingClient] = weakref.WeakSet()
-        super().__init__(**options)
+        # What the base class encodes and decodes is a body; the wire addresses and encrypts it, so it gets the keys.
+        super().__init__(serializer_format=serializer_format, **options)
         self.wire = CompatWire(
-            self.codec.max_message_size, serializer_format, symmetric_encryption_keys, self.expiry, random_prefix_length
+            self.codec, serializer_format, symmetric_encryption_keys, self.expiry, random_prefix_length
         )
-        # What the base class encodes and decodes is a body; the wire addresses and encrypts it.
-        self.codec = self.wire.codec
         logger.info(
             "%s speaks the wire of channels_redis (prefix %r): processes of both share channels and groups; "
             "those on RedisChannelLayer do not take part", self, prefix,

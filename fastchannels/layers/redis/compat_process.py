@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from fastchannels._core.names import process_of
 from fastchannels.envelope import ASGI_CHANNEL
@@ -24,6 +24,8 @@ logger = logging.getLogger("fastchannels.layer")
 _SOME_GROUP: Final = "?"
 #: Channels that one script call makes members.
 JOIN_BATCH: Final = 1000
+#: Seconds before a note in Redis that failed is written again.
+BEGIN_AGAIN: Final = 1.0
 
 
 class CompatProcess(ChannelLayer):
@@ -51,8 +53,8 @@ class CompatProcess(ChannelLayer):
         self._joined: dict[str, set[str]] = {}
         self._read_at: dict[str, float] = {}
         self._refresh_at = self.clock() + self.group_expiry / 3
-        #: The note of :meth:`begin` has been written once.
-        self._noted = False
+        #: The note of :meth:`begin` has been written once; it was found missing, and not all groups are joined again.
+        self._noted = self._rejoin = False
 
     def _on_expired(self) -> None:
         self.drops.count("expired")
@@ -165,7 +167,11 @@ class CompatProcess(ChannelLayer):
         if now >= self._refresh_at:
             self._refresh_at = now + self.group_expiry / 3
             link.post("PEXPIRE", self.keys.presence(self.client_id), self._group_expiry_ms)
-            self._join_all(link, "refresh")
+            # One that fails is tried again in a third of group_expiry, in time.
+            asyncio.gather(*self._join_all(link, "refresh"), return_exceptions=True)
+
+    def inbox_lost(self) -> None:
+        self.store_lost()
 
     def begin(self, link: Link) -> None:
         """The inboxes are going to be read on a new connection: when Redis lost its data, join every group again.
@@ -176,21 +182,43 @@ class CompatProcess(ChannelLayer):
         noted.add_done_callback(lambda reply: self._on_noted(link, reply))
 
     def _on_noted(self, link: Link, reply: asyncio.Future[object]) -> None:
-        if reply.cancelled() or reply.exception() is not None:
+        if self._failed(link, reply):
             return
         if self._noted and reply.result() is not None:
-            self._join_all(link, "add")
+            self._rejoin = True
         self._noted = True
+        joined = self._join_all(link, "add") if self._rejoin else []
+        asyncio.gather(*joined).add_done_callback(lambda replies: self._on_joined(link, replies))
 
-    def _join_all(self, link: Link, mode: str) -> None:
+    def _on_joined(self, link: Link, replies: asyncio.Future[Any]) -> None:
+        if not self._failed(link, replies):
+            self._rejoin = False
+            self.store_back()
+
+    def _failed(self, link: Link, reply: asyncio.Future[Any]) -> bool:
+        """Whether ``reply`` did not come; :meth:`begin` is tried again, while the inboxes are read beside ``link``."""
+        if reply.cancelled():
+            return True
+        if reply.exception() is None:
+            return False
+        asyncio.get_running_loop().call_later(BEGIN_AGAIN, self._begin_again, link)
+        return True
+
+    def _begin_again(self, link: Link) -> None:
+        if self._reader is not None and self._reader.link is link:
+            self.begin(link)
+
+    def _join_all(self, link: Link, mode: str) -> list[asyncio.Future[Any]]:
+        """Make the members of this process members in Redis, in a call for each group."""
         groups: dict[str, list[str]] = {}
         for channel, joined in list(self._joined.items()):
             for group in list(joined):
                 groups.setdefault(group, []).append(channel)
-        digest = scripts.COMPAT_JOIN.digest
-        for group, channels in groups.items():
-            for part in _slices(channels):
-                link.post("EVALSHA", digest, 1, self.keys.group(group), self._group_expiry_ms, mode, *part)
+        return [
+            link.run(scripts.COMPAT_JOIN, (self.keys.group(group),), self._group_expiry_ms, mode, *part)
+            for group, channels in groups.items()
+            for part in _slices(channels)
+        ]
 
     def _post(self, *command: Argument) -> None:
         """Run a command whose outcome nobody waits for, from any thread."""

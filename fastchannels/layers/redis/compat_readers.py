@@ -48,6 +48,9 @@ class CompatOwner(Protocol):
     def inbox_unavailable(self, error: LayerUnavailable) -> None:
         """Readers of process-local channels get ``error``."""
 
+    def inbox_lost(self) -> None:
+        """The connection that the inboxes are read on was lost."""
+
     def begin(self, link: Link) -> None:
         """The inboxes are going to be read, for the first time on this connection."""
 
@@ -242,7 +245,10 @@ class CompatReader:
         raise NotImplementedError("a ScoredLine calls on_popped")
 
     def on_lost(self) -> None:
-        self._waking = self._begun = False
+        self._waking = False
+        if self._begun:
+            self._begun = False
+            self._owner.inbox_lost()
         self.arm_soon()
 
     def on_unavailable(self, error: LayerUnavailable) -> bool:

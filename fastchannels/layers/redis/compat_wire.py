@@ -80,11 +80,11 @@ class CompatKeys:
 class CompatWire:
     """Messages to the bytes of a member and back. Holds no state but its options; any thread may use it.
 
-    ``codec`` is for messages alone: what it encodes is a *body*, neither encrypted nor addressed.
+    ``codec`` writes ``serializer_format`` and nothing more: a *body* is neither encrypted nor addressed.
     """
 
     def __init__(
-        self, max_message_size: int, serializer_format: str, symmetric_encryption_keys: Any, expiry: float,
+        self, codec: Codec, serializer_format: str, symmetric_encryption_keys: Any, expiry: float,
         random_prefix_length: int,
     ) -> None:  # fmt: skip
         if isinstance(random_prefix_length, bool) or not isinstance(random_prefix_length, int):
@@ -100,7 +100,7 @@ class CompatWire:
             self._serializer = registry.get_serializer(
                 serializer_format, random_prefix_length=0, expiry=expiry, symmetric_encryption_keys=None
             )
-        self.codec: Codec = make_codec(max_message_size, serializer_format)
+        self.codec = codec
         #: The same without a limit, for what others sent.
         self._bare = make_codec(0, serializer_format)
 

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, HELLO, soon, until
 from . import compat_fixtures
@@ -123,3 +125,29 @@ async def test_channels_that_nobody_reads_are_forgotten(make_layer: Any) -> None
     name = await layer.new_channel()
     await layer.group_add("g", name)
     await until(lambda: not layer._joined and not layer._read_at)
+
+
+@pytest.mark.parametrize("serializer_format", ["msgpack", "json"])
+async def test_consumers_are_told_of_an_outage(
+    tmp_path: Path, make_layer: Any, view_of: Any, serializer_format: str
+) -> None:
+    with running(tmp_path) as server:
+        layer = make_layer(
+            hosts=[server.url], on_disconnect="redis.lost", on_reconnect="redis.back",
+            serializer_format=serializer_format, symmetric_encryption_keys=["k"],
+        )  # fmt: skip
+        other = view_of(layer)
+        name = await layer.new_channel()
+        await layer.group_add("g", name)
+        await other.group_send("g", {"type": "one"})
+        assert await soon(layer.receive(name)) == {"type": "one"}
+        for round in range(2):
+            waiting = asyncio.create_task(layer.receive(name))
+            await asyncio.sleep(0)
+            server.kill()
+            assert await soon(waiting) == {"type": "redis.lost"}
+            server.start()
+            assert await soon(layer.receive(name)) == {"type": "redis.back"}
+            # Told when the memberships are there: nothing is to be waited for.
+            await other.group_send("g", {"round": round})
+            assert await soon(layer.receive(name)) == {"round": round}

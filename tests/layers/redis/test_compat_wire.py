@@ -7,6 +7,7 @@ import msgpack
 import pytest
 
 from fastchannels.exceptions import InvalidChannelLayerError
+from fastchannels.layers.codec import make_codec
 from fastchannels.layers.redis.compat_wire import CompatKeys, CompatWire
 
 #: What channels_redis writes, by its reference.
@@ -19,7 +20,7 @@ GOLDEN = {
 
 
 def make(serializer_format: str = "msgpack", keys: Any = None, random_prefix_length: Any = 12) -> CompatWire:
-    return CompatWire(0, serializer_format, keys, 60, random_prefix_length)
+    return CompatWire(make_codec(0, serializer_format), serializer_format, keys, 60, random_prefix_length)
 
 
 def test_keys() -> None:
