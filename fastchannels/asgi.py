@@ -140,6 +140,14 @@ class ChannelLayerWrapper:
         """Counters of this process since its start."""
         return self.layer.statistics()
 
+    def global_statistics(self) -> dict[str, Any]:
+        """Those of them that the draft of 2016 names."""
+        return self.layer.global_statistics()
+
+    def channel_statistics(self, channel: str) -> dict[str, Any]:
+        """How much waits on ``channel``, as far as the layer can tell, and how often it was full."""
+        return self.layer.channel_statistics(channel)
+
     @property
     def extensions(self) -> list[str]:
         """The features of the layer."""

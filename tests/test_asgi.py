@@ -207,6 +207,8 @@ class TestWrapper:
         assert (layer.expiry, layer.group_expiry, layer.capacity) == (5, 6, 7)
         assert {"groups", "flush"} <= set(layer.extensions)
         assert "messages_count" in layer.statistics()
+        assert "messages_count" in layer.global_statistics()
+        assert layer.channel_statistics("a")["channel_full_count"] == 0
         assert str(layer) == f"default ({MEMORY})"
 
     def test_names_and_contents_are_checked_without_sending(self):

@@ -13,8 +13,8 @@ import abc
 import asyncio
 import fnmatch
 import inspect
-import math
 import os
+import random
 import re
 import time
 import weakref
@@ -29,6 +29,7 @@ from fastchannels.layers.codec import make_codec
 from fastchannels.layers.drops import DropLog
 from fastchannels.layers.groups import LocalGroups
 from fastchannels.layers.notices import Notices, check_notice
+from fastchannels.layers.options import seconds, whole
 
 Message: TypeAlias = dict[str, Any]
 Receiver: TypeAlias = Callable[[Message], object]
@@ -100,12 +101,12 @@ class ChannelLayer(abc.ABC):
     ) -> None:
         if unknown:
             conf.reject_unknown_options(type(self).__name__, unknown, self.option_names())
-        self.expiry = _number("expiry", expiry)
-        self.group_expiry = _number("group_expiry", group_expiry)
-        self.capacity = _whole("capacity", capacity, 1)
+        self.expiry = seconds("expiry", expiry)
+        self.group_expiry = seconds("group_expiry", group_expiry)
+        self.capacity = whole("capacity", capacity, 1)
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
         self.codec = make_codec(
-            _whole("max_message_size", max_message_size, 0), serializer_format, symmetric_encryption_keys, self.expiry,
+            whole("max_message_size", max_message_size, 0), serializer_format, symmetric_encryption_keys, self.expiry,
             encrypt=self.leaves_process,
         )  # fmt: skip
         self.on_disconnect = check_notice("on_disconnect", on_disconnect)
@@ -209,7 +210,7 @@ class ChannelLayer(abc.ABC):
         return [
             (
                 re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern,
-                _whole(f"channel_capacity[{pattern!r}]", capacity, 1),
+                whole(f"channel_capacity[{pattern!r}]", capacity, 1),
             )
             for pattern, capacity in channel_capacity.items()
         ]
@@ -298,23 +299,35 @@ class ChannelLayer(abc.ABC):
         """The next message of any of ``channels`` with the name of its channel, or ``(None, None)``.
 
         With ``block`` it waits, ``timeout`` seconds at most when that is given, without holding the interpreter lock.
-        No channel starves another. Takes ordinary channels; process-local ones are received on the event loop.
-        Raises ``RuntimeError`` for a process-local name, and for ``block`` on the thread of a running loop (D-13).
+        No channel starves another. Without ``block`` a name that ends in ``!`` stands for every process-local channel
+        of that beginning, as far as their messages have reached this process and nobody else waits for them. Raises
+        ``RuntimeError`` for any other process-local name, and for ``block`` on the thread of a running loop (D-13).
         """
         if block and asyncio._get_running_loop() is not None:
             raise RuntimeError("receive_many(block=True) would stop the running event loop: await receive() instead")
+        ordinary: list[str] = []
+        beginnings: list[str] = []
         for channel in channels:
             check_channel_name(channel, True)
-            if "!" in channel:
+            if "!" not in channel:
+                ordinary.append(channel)
+            elif channel.endswith("!") and not block:
+                beginnings.append(channel)
+            else:
                 raise RuntimeError(f"receive_many reads ordinary channels; await receive({channel!r}) on an event loop")
-        if not channels:
+        if beginnings and (not ordinary or random.random() < 0.5):
+            local = self._take_local(beginnings)
+            if local is not None:
+                return local
+            beginnings = []
+        if not ordinary:
             return None, None
         wait = timeout if block else 0.0
         ends = None if wait is None else time.monotonic() + wait
         while True:
-            taken = self._pop_sync(list(channels), wait)
+            taken = self._pop_sync(ordinary, wait)
             if taken is None:
-                return None, None
+                return (self._take_local(beginnings) if beginnings else None) or (None, None)
             channel, payload = taken
             message = self._decode_or_drop(payload)
             if message is not None:
@@ -339,6 +352,9 @@ class ChannelLayer(abc.ABC):
         check_group_name(group)
         self._publish_sync(group, self.codec.encode(message))
         self._sent += 1
+
+    #: The name of 2016.
+    send_group = group_send_sync
 
     def flush_sync(self) -> None:
         """:meth:`flush` for a thread without an event loop."""
@@ -407,6 +423,25 @@ class ChannelLayer(abc.ABC):
             "dropped": dropped,
         }
 
+    def global_statistics(self) -> dict[str, Any]:
+        """The counters that the draft of 2016 names, of this process since its start."""
+        statistics = self.statistics()
+        return {key: statistics[key] for key in ("messages_count", "messages_pending", "channel_full_count")}
+
+    def channel_statistics(self, channel: str) -> dict[str, Any]:
+        """What is known of one channel, from any thread.
+
+        ``messages_pending`` and ``messages_max_age`` (seconds that the oldest of them has waited) are left out when the
+        store cannot tell; ``channel_full_count`` sends of this process raised ``ChannelFull``.
+        """
+        check_channel_name(channel, True)
+        pending, age = self._depth_sync(channel)
+        statistics: dict[str, Any] = {} if pending is None else {"messages_pending": pending}
+        if age is not None:
+            statistics["messages_max_age"] = age
+        statistics["channel_full_count"] = self.drops.refusals(channel)
+        return statistics
+
     # ------------------------------------------------------------------ process-local channels
 
     def _check_own(self, channel: str) -> None:
@@ -435,6 +470,16 @@ class ChannelLayer(abc.ABC):
             finally:
                 inbox.unwait(channel, waiter)
         return payload
+
+    def _take_local(self, beginnings: list[str]) -> tuple[str, Message] | None:
+        for beginning in beginnings:
+            for channel in self.inbox.held(beginning):
+                payload = None if self.inbox.is_watched(channel) else self.inbox.get(channel)
+                message = None if payload is None else self._decode_or_drop(payload)
+                if message is not None:
+                    self._received += 1
+                    return channel, message
+        return None
 
     async def _take_noted(self, channel: str) -> bytes:
         notices = self.notices
@@ -468,6 +513,7 @@ class ChannelLayer(abc.ABC):
         self._expire_members()
         if self.notices is not None:
             self.notices.purge()
+        self.drops.report(self.statistics()["dropped"])
 
     def store_lost(self, part: Hashable = None) -> None:
         """For a store to call when it lost ``part`` of itself: messages to this process may be missed from now on."""
@@ -485,7 +531,7 @@ class ChannelLayer(abc.ABC):
 
     def _refuse(self, channel: str) -> Exception:
         """Count a refused send and build its exception."""
-        self.drops.count("refused")
+        self.drops.refused(channel)
         return ChannelFull(
             f"channel {channel!r} holds its capacity of {self.get_capacity(channel)} unread messages: "
             "read faster, or raise 'capacity' or 'channel_capacity' in CHANNEL_LAYERS CONFIG"
@@ -498,6 +544,12 @@ class ChannelLayer(abc.ABC):
 
     def _group_emptied(self, group: str) -> None:  # noqa: B027
         """The last member of ``group`` in this process is gone; tell the store when it keeps processes."""
+
+    def _depth_sync(self, channel: str) -> tuple[int | None, float | None]:
+        """How many messages wait on ``channel`` and the age of the oldest, as far as can be told."""
+        if process_of(channel) != self.client_id:
+            return None, None
+        return self.inbox.unread(channel), self.inbox.age(channel)
 
     @abc.abstractmethod
     async def _push(self, channel: str, payload: bytes) -> None: ...
@@ -534,17 +586,3 @@ class ChannelLayer(abc.ABC):
 
     @abc.abstractmethod
     def _wipe_sync(self) -> None: ...
-
-
-def _number(option: str, value: Any) -> float:
-    """``value`` when it is a finite number above 0, else ``InvalidChannelLayerError`` naming the option."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise InvalidChannelLayerError(f"CONFIG option {option}={value!r}: seconds, a number above 0")
-    return value
-
-
-def _whole(option: str, value: Any, least: int) -> int:
-    """``value`` when it is a whole number of at least ``least``, else ``InvalidChannelLayerError``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidChannelLayerError(f"CONFIG option {option}={value!r}: a whole number, at least {least}")
-    return value

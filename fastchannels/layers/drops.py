@@ -6,15 +6,17 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 logger = logging.getLogger("fastchannels.layer")
 
 #: Seconds between two log lines about the same thing (D-06, D-42).
 LOG_INTERVAL: Final = 10.0
-#: Groups whose last line is remembered; past it the one that was silent longest is forgotten.
+#: Groups whose last line is remembered; past it the one that was silent longest is forgotten. Also full channels.
 MAX_GROUPS: Final = 1024
+#: Reasons that :meth:`DropLog.report` leaves out: they have lines of their own.
+_TOLD: Final = frozenset({"group_full", "undecodable", "refused"})
 
 
 class _Line:
@@ -36,12 +38,53 @@ class DropLog:
         self._groups: dict[str, _Line] = {}
         self._undecodable = _Line()
         self._undecodable.next_at = self._start = clock()
+        self._refused: Counter[str] = Counter()
+        self._reported: Mapping[str, int] = {}
+        self._report_at = self._start
         self._lock = threading.RLock()
 
     def count(self, reason: str, n: int = 1) -> None:
         """Add ``n`` to ``reason``."""
         with self._lock:
             self._totals[reason] += n
+
+    def refused(self, channel: str) -> None:
+        """Count a send that raised ``ChannelFull``."""
+        with self._lock:
+            self._totals["refused"] += 1
+            # Taken out and put back: in the order of last use.
+            count = self._refused.pop(channel, 0)
+            if len(self._refused) >= MAX_GROUPS:
+                del self._refused[next(iter(self._refused))]
+            self._refused[channel] = count + 1
+
+    def refusals(self, channel: str) -> int:
+        """How often :meth:`refused` counted ``channel``, 0 when it was long ago."""
+        return self._refused.get(channel, 0)
+
+    def report(self, dropped: Mapping[str, int]) -> None:
+        """One line for all that was dropped since the last one, by reason, at most every 10 s.
+
+        ``dropped`` are totals by reason. A warning unless everything was for channels that had been closed.
+        """
+        now = self._clock()
+        with self._lock:
+            if now < self._report_at:
+                return
+            news = {
+                reason: count - self._reported.get(reason, 0)
+                for reason, count in sorted(dropped.items())
+                if reason not in _TOLD and count != self._reported.get(reason, 0)
+            }
+            if not news:
+                return
+            self._reported = dict(dropped)
+            self._report_at = now + LOG_INTERVAL
+        logger.log(
+            logging.INFO if news.keys() == {"closed"} else logging.WARNING,
+            "dropped since the last line: %s",
+            ", ".join(f"{count} {reason}" for reason, count in news.items()),
+        )
 
     def totals(self) -> dict[str, int]:
         """Counts by reason since start."""

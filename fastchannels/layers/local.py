@@ -203,7 +203,7 @@ class LocalChannelLayer(ChannelLayer):
         if outcome == shm.FULL:
             raise self._refuse(channel)
         if outcome == shm.NO_ROOM:
-            self.drops.count("refused")
+            self.drops.refused(channel)
             raise self.ChannelFull(
                 f"no room for {channel!r}: the shared segment in {self.path} is full; read faster, or raise 'size' "
                 f"({self.size} bytes) in CHANNEL_LAYERS CONFIG"
@@ -341,6 +341,11 @@ class LocalChannelLayer(ChannelLayer):
         self._drain_here()
 
     # ------------------------------------------------------------------ flush, statistics
+
+    def _depth_sync(self, channel: str) -> tuple[int | None, float | None]:
+        if "!" in channel:
+            return super()._depth_sync(channel)
+        return self._ask(lambda segment: segment.pending(channel)), None
 
     def _wipe_sync(self) -> None:
         self._ask(lambda segment: segment.wipe())

@@ -30,6 +30,9 @@ class InMemoryChannelLayer(ChannelLayer):
     async def pending(self, channel: str) -> int:
         return self.inbox.unread(channel)
 
+    def _depth_sync(self, channel: str) -> tuple[int | None, float | None]:
+        return self.inbox.unread(channel), self.inbox.age(channel)
+
     # ------------------------------------------------------------------ channels
 
     def _push_sync(self, channel: str, payload: bytes) -> None:

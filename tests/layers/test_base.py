@@ -191,6 +191,17 @@ class TestProcess:
         assert statistics["messages_received"] == 1
 
 
+async def test_housekeeping_tells_of_drops(caplog: pytest.LogCaptureFixture) -> None:
+    layer = InMemoryChannelLayer()
+    gone = layer.new_local_channel("x")
+    layer.detach(gone)
+    await layer.send(gone, HELLO)
+    with caplog.at_level("INFO", "fastchannels.layer"):
+        layer._housekeep()
+        layer._housekeep()
+    assert [record.getMessage() for record in caplog.records] == ["dropped since the last line: 1 closed"]
+
+
 def test_every_awaited_method_has_a_synchronous_twin() -> None:
     twins = {"send", "group_add", "group_discard", "group_send", "flush", "close"}
     for name in twins:

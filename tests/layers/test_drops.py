@@ -67,3 +67,33 @@ def test_memory_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
         drops.group_full(f"g{n}", 1, 1)
     assert len(drops._groups) == MAX_GROUPS
     assert drops._groups["busy"].count == MAX_GROUPS + 499
+
+
+def test_refusals_by_channel() -> None:
+    drops = DropLog(Clock())
+    for n in range(MAX_GROUPS):
+        drops.refused("busy")
+        drops.refused(f"c{n}")
+    assert (drops.refusals("busy"), drops.refusals("c0"), drops.refusals("c1")) == (MAX_GROUPS, 0, 1)
+    assert drops.totals() == {"refused": 2 * MAX_GROUPS}
+    assert len(drops._refused) == MAX_GROUPS
+
+
+def test_one_line_for_all_other_drops(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    drops = DropLog(clock)
+    drops.report({"group_full": 3, "undecodable": 1, "refused": 2})
+    drops.report({"closed": 2})
+    drops.report({"closed": 5, "expired": 1})
+    clock.now += 9.9
+    drops.report({"closed": 6, "expired": 4})
+    clock.now += 0.2
+    for _ in range(2):
+        drops.report({"closed": 6, "expired": 4, "group_full": 9})
+        clock.now += 10
+    lines = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert lines == [
+        (logging.INFO, "dropped since the last line: 2 closed"),
+        (logging.WARNING, "dropped since the last line: 4 closed, 4 expired"),
+    ]
