@@ -10,6 +10,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +46,23 @@ async def members(layer: RedisChannelLayer, group: str, count: str) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-ROLES = {"reader": reader, "members": members}
+async def writer(layer: RedisChannelLayer, skew: str, count: str, group: str, *channels: str) -> None:
+    """Sends numbers to ``channels`` and ``group``, ten in flight, by a wall clock that is ``skew`` seconds wrong."""
+    right, right_ns = time.time, time.time_ns
+    time.time = lambda: right() + float(skew)
+    time.time_ns = lambda: right_ns() + int(float(skew) * 1e9)
+    layer.capacity = 10_000
+    say("ready")
+    for start in range(0, int(count), 10):
+        messages = [{"from": skew, "n": n} for n in range(start, start + 10)]
+        await asyncio.gather(
+            *(layer.send(channel, message) for message in messages for channel in channels),
+            *(layer.group_send(group, message) for message in messages),
+        )
+    say("sent")
+
+
+ROLES = {"reader": reader, "members": members, "writer": writer}
 
 
 @contextlib.contextmanager
