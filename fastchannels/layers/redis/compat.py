@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from fastchannels import conf
 from fastchannels._core.names import process_of
 from fastchannels.exceptions import InvalidChannelLayerError, LayerUnavailable
 from fastchannels.layers.base import Message
+from fastchannels.layers.options import seconds
 from fastchannels.layers.redis import scripts
-from fastchannels.layers.redis.address import DEFAULT, Address, parse_host
 from fastchannels.layers.redis.blocking import BlockingClient
 from fastchannels.layers.redis.compat_process import CompatProcess, fail
 from fastchannels.layers.redis.compat_readers import CompatReader, CompatSession, Entry, parse_entries
 from fastchannels.layers.redis.compat_wire import RANDOM_PREFIX, CompatKeys, CompatWire
 from fastchannels.layers.redis.connection import Argument, Link
+from fastchannels.layers.redis.hosts import parse_hosts
 from fastchannels.layers.redis.outage import Outage, ReplyError
+from fastchannels.layers.redis.sentinel import Place
 
 logger = logging.getLogger("fastchannels.layer")
 
@@ -38,18 +39,15 @@ _ZSETS: Final = ("TYPE", "zset")
 _inherited: list[object] = []
 
 
-def parse_single_host(hosts: Any) -> Address:
-    """The address in CONFIG ``hosts``: nothing, or a list of one entry. Raises ``InvalidChannelLayerError``."""
-    if not hosts:
-        return parse_host(DEFAULT)
-    if isinstance(hosts, (str, bytes, Mapping)) or not isinstance(hosts, Sequence):
-        raise InvalidChannelLayerError(f"CONFIG option hosts is a {type(hosts).__name__}: give a list of one entry")
-    if len(hosts) != 1:
+def parse_single_host(hosts: Any) -> Place:
+    """The place in CONFIG ``hosts``: nothing, or a list of one entry. Raises ``InvalidChannelLayerError``."""
+    places = parse_hosts(hosts)
+    if len(places) != 1:
         # D-46: processes of channels_redis look for a process-local message at another host than they send it to.
         raise InvalidChannelLayerError(
-            f"CONFIG option hosts has {len(hosts)} entries: RedisCompatChannelLayer shares one host with channels_redis"
+            f"CONFIG option hosts has {len(places)} entries: RedisCompatChannelLayer shares one with channels_redis"
         )
-    return parse_host(hosts[0])
+    return places[0]
 
 
 class RedisCompatChannelLayer(CompatProcess):
@@ -85,12 +83,10 @@ class RedisCompatChannelLayer(CompatProcess):
         reconnect_timeout: float = 30.0,
         **options: Any,
     ) -> None:
-        self.address = parse_single_host(hosts)
+        self.place = parse_single_host(hosts)
         self.keys = CompatKeys(prefix)
         self.prefix = prefix
-        if not isinstance(reconnect_timeout, (int, float)) or not 0 < reconnect_timeout < math.inf:
-            raise InvalidChannelLayerError(f"CONFIG option reconnect_timeout={reconnect_timeout!r}: seconds, above 0")
-        self.reconnect_timeout = reconnect_timeout
+        self.reconnect_timeout = seconds("reconnect_timeout", reconnect_timeout)
         self._sessions: dict[asyncio.AbstractEventLoop, CompatSession] = {}
         self._clients: weakref.WeakSet[BlockingClient] = weakref.WeakSet()
         # What the base class encodes and decodes is a body; the wire addresses and encrypts it, so it gets the keys.
@@ -104,7 +100,7 @@ class RedisCompatChannelLayer(CompatProcess):
         )  # fmt: skip
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}(hosts=[{str(self.address)!r}])"
+        return f"{type(self).__name__}(hosts=[{str(self.place)!r}])"
 
     def _start_process(self) -> None:
         # After a fork: the connections are the parent's, their descriptors here are closed without a word to Redis.
@@ -114,7 +110,7 @@ class RedisCompatChannelLayer(CompatProcess):
         for client in list(self._clients):
             client.drop()
         super()._start_process()
-        self._outage = Outage(self.address, self.reconnect_timeout)
+        self._outage = Outage(self.place, self.reconnect_timeout, self._on_torn)
         self._sessions = {}
         self._session_numbers = itertools.count()
         self._clients = weakref.WeakSet()
@@ -187,7 +183,7 @@ class RedisCompatChannelLayer(CompatProcess):
         try:
             return self._client().call(*command)
         except ReplyError as error:
-            raise LayerUnavailable(f"Redis at {self.address} answered {error}") from error
+            raise LayerUnavailable(f"Redis at {self.place} answered {error}") from error
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
@@ -309,8 +305,7 @@ class RedisCompatChannelLayer(CompatProcess):
             popped = self._pop_once(keys, None if ends is None else ends - time.monotonic())
             if popped is not None:
                 key, entry = popped
-                seconds, micros = self._call("TIME")
-                admitted = self.admit(entry, int(seconds) + int(micros) / 1_000_000)
+                admitted = self.admit(entry, self._now_sync())
                 if admitted is not None:
                     return self.keys.name(key), admitted[0]
             elif ends is not None and time.monotonic() >= ends:
@@ -343,6 +338,18 @@ class RedisCompatChannelLayer(CompatProcess):
         key = self.keys.channel(channel)
         held: int = await self._session().link.call("ZCARD", key)
         return held + self._kept.count(key)
+
+    def _depth_sync(self, channel: str) -> tuple[int | None, float | None]:
+        if "!" in channel:
+            return super()._depth_sync(channel)
+        key = self.keys.channel(channel)
+        held, oldest = self._call("ZCARD", key), parse_entries(self._call("ZRANGE", key, 0, 0, "WITHSCORES"))
+        return held + self._kept.count(key), max(0.0, self._now_sync() - oldest[0][1]) if oldest else None
+
+    def _now_sync(self) -> float:
+        """The store's clock, in seconds."""
+        whole, micros = self._call("TIME")
+        return int(whole) + int(micros) / 1_000_000
 
     # ------------------------------------------------------------------ groups
 

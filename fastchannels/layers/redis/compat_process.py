@@ -59,6 +59,9 @@ class CompatProcess(ChannelLayer):
     def _on_expired(self) -> None:
         self.drops.count("expired")
 
+    def _on_torn(self) -> None:
+        self.drops.count("torn")
+
     def _forget_local(self) -> None:
         super()._forget_local()
         self._kept.clear()

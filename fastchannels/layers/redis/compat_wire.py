@@ -24,6 +24,7 @@ from fastchannels.envelope import ASGI_CHANNEL
 from fastchannels.exceptions import InvalidChannelLayerError, InvalidPayloadError
 from fastchannels.layers.codec import Codec, make_codec
 from fastchannels.layers.crypto import MARGIN, Cipher, check_keys
+from fastchannels.layers.options import whole
 from fastchannels.layers.serializers import NATIVE, registry
 
 #: Random bytes before each message.
@@ -87,12 +88,8 @@ class CompatWire:
         self, codec: Codec, serializer_format: str, symmetric_encryption_keys: Any, expiry: float,
         random_prefix_length: int,
     ) -> None:  # fmt: skip
-        if isinstance(random_prefix_length, bool) or not isinstance(random_prefix_length, int):
-            random_prefix_length = -1
-        if not 0 <= random_prefix_length <= 1024:
-            raise InvalidChannelLayerError("CONFIG option random_prefix_length: bytes, a whole number from 0 to 1024")
         keys = check_keys(symmetric_encryption_keys)
-        self._random = random_prefix_length
+        self._random = whole("random_prefix_length", random_prefix_length, 0)
         self._cipher = Cipher(keys, expiry + MARGIN) if keys else None
         self._format = serializer_format
         self._serializer = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 import threading
 import time
@@ -25,6 +26,8 @@ from fastchannels.layers.redis.readers import ChannelReader, InboxReader
 from fastchannels.layers.redis.session import Seat, Session
 from fastchannels.layers.redis.shards import Shards
 from fastchannels.layers.redis.waiting import pop_any
+
+logger = logging.getLogger("fastchannels.layer")
 
 #: What the scripts say of one message.
 _STORED: Final = ord("0")
@@ -104,6 +107,7 @@ class RedisChannelLayer(ProcessSide):
         self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
         self._clients: weakref.WeakSet[BlockingClient] = weakref.WeakSet()
         super().__init__(**options)
+        logger.info("%s speaks a wire of its own (prefix %r)", self, prefix)  # D-48
 
     def __str__(self) -> str:
         return f"{type(self).__name__}(hosts={[str(place) for place in self.shards.places]!r})"

@@ -19,6 +19,7 @@ from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, HELLO, in_child, in_thread, soon, until
 from . import compat_fixtures
 from .channels_redis_peer import channels_redis_peer
+from .sentinels import Replicated, replicated
 
 make_layer, view_of = compat_fixtures.make_layer, compat_fixtures.view_of
 
@@ -161,6 +162,9 @@ async def test_exchange_with_channels_redis(
         with pytest.raises(ChannelFull):
             await ours.send("jobs", value)
         assert await ours.pending("jobs") == 3
+        statistics = await asyncio.to_thread(ours.channel_statistics, "jobs")
+        assert 0 <= statistics.pop("messages_max_age") < DEADLINE
+        assert statistics == {"messages_pending": 3, "channel_full_count": 1}
         await theirs.call("flush")
         assert await ours.pending("jobs") == 0
     assert ours.statistics()["dropped"] == {}
@@ -307,6 +311,21 @@ def _read_over_a_restart(layer: RedisCompatChannelLayer, server: RedisServer) ->
         return layer.receive_many(["sync"], True, DEADLINE)
     finally:
         layer.close_sync()
+
+
+def test_sentinels(tmp_path: Path, make_layer: Any, view_of: Any) -> None:
+    async def use(replicas: Replicated) -> None:
+        layer = make_layer(hosts=[replicas.host])
+        other = view_of(layer)
+        name = await layer.new_channel()
+        await layer.group_add("g", name)
+        await other.group_send("g", HELLO)
+        assert await soon(layer.receive(name)) == HELLO
+        await layer.send("jobs", HELLO)
+        assert await soon(other.receive("jobs")) == HELLO
+
+    with replicated(tmp_path) as replicas:
+        in_thread(lambda: asyncio.run(use(replicas)))
 
 
 async def test_redis_away(tmp_path: Path, make_layer: Any) -> None:
