@@ -21,9 +21,12 @@ from setuptools.command.build_ext import build_ext
 
 # Each C unit links into exactly one extension, with hidden symbols.
 C_UNITS: dict[str, list[str]] = {
+    "entries": [],
     "inbox": [],
     "msgpack": ["fc_msgpack"],
     "names": ["fc_name", "fc_shard"],
+    "take": [],
+    "wake": [],
     "ws": ["fc_ws", "fc_mask", "fc_utf8"],
 }
 if sys.platform != "win32":

@@ -14,12 +14,6 @@ cdef class SharedPayload:
     cdef bint decoded
 
 
-cdef class ThreadWaiter:
-    cdef object _lock
-    cdef bint _woken
-    cdef void wake(self) noexcept
-
-
 cdef class Queue:
     """What waits for one name. ``entries`` is a ring of ``room`` (a power of two, or 0) slots, owned by the queue."""
     cdef object name
@@ -27,7 +21,7 @@ cdef class Queue:
     cdef entry *entries
     cdef Py_ssize_t room, head, size
     cdef object receiver, loop
-    cdef dict waiters      # future or ThreadWaiter -> None, in order of arrival; None until the first one
+    cdef dict waiters      # Waiter or ThreadWaiter -> None, in order of arrival; None until the first one
     cdef dict woken        # those that were woken and have not called unwait yet
     cdef bint paused, delivering, scheduled, marked, dead
 
@@ -46,6 +40,8 @@ cdef class Inbox:
     cdef uint64_t _received, _delivered, _full, _expired, _shut
     cdef Py_ssize_t _unread
 
+    cpdef object get(self, channel)
+    cpdef unwait(self, channel, waiter)
     cdef Queue _open(self, object channel, bint reopen)
     cdef int _put(self, object channel, object item, double age, object loop, bint bounded=*) except -1
     cdef object _take(self, Queue queue, double now)
@@ -54,7 +50,7 @@ cdef class Inbox:
     cdef int _call(self, Queue queue, object message) except -1
     cdef int _drain(self, Queue queue) except -1
     cdef int _schedule(self, Queue queue) except -1
-    cdef int _wake(self, Queue queue) except -1
+    cdef int _wake(self, Queue queue, object here) except -1
     cdef int _register(self, object channel, object waiter) except -1
     cdef int _release(self, Queue queue, object waiter) except -1
     cdef int _note_room(self, Queue queue) except -1

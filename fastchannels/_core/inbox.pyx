@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections import OrderedDict
 
@@ -10,11 +9,11 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdlib cimport free, malloc
 
+from fastchannels._core.wake cimport DONE, PENDING, ThreadWaiter, Waiter
+
 cdef object logger = logging.getLogger("fastchannels.layer")
 cdef object running_loop = asyncio._get_running_loop
 cdef object get_running_loop = asyncio.get_running_loop
-cdef object new_lock = threading.Lock
-cdef double longest_wait = threading.TIMEOUT_MAX
 
 # Closed names that are remembered, at most: past it the oldest is forgotten, and a late message for it waits unread
 # until it expires.
@@ -27,23 +26,6 @@ cdef enum:
 cdef class SharedPayload:
     def __cinit__(self, bytes payload):
         self.payload = payload
-
-
-cdef class ThreadWaiter:
-    """Blocks one thread until a name it waits for may have something."""
-
-    def __cinit__(self):
-        self._lock = new_lock()
-        self._lock.acquire()
-
-    cdef void wake(self) noexcept:
-        if not self._woken:
-            self._woken = True
-            self._lock.release()
-
-    def block(self, timeout=None):
-        """Wait, ``timeout`` seconds at most, without the interpreter lock. False: the time is over."""
-        return self._lock.acquire(True, -1 if timeout is None else min(max(timeout, 0.0), longest_wait))
 
 
 cdef class Queue:
@@ -98,9 +80,9 @@ cdef class Queue:
         return self.receiver is not None or bool(self.waiters) or bool(self.woken)
 
 
-def _set_result(future):
-    if not future.done():
-        future.set_result(None)
+def _wake_here(Waiter waiter):
+    if waiter.state == PENDING:
+        waiter.settle(DONE, None)
 
 
 cdef class Inbox:
@@ -225,7 +207,7 @@ cdef class Inbox:
             self._received += 1
             break
         if queue.waiters:
-            self._wake(queue)
+            self._wake(queue, loop)
         if queue.receiver is not None and not queue.paused and not queue.delivering:
             self._schedule(queue)
         if queue.size >= queue.capacity and not queue.marked:
@@ -249,7 +231,7 @@ cdef class Inbox:
 
     # ---------------------------------------------------------------- taking
 
-    def get(self, channel):
+    cpdef object get(self, channel):
         """The payload of the next message of ``channel`` that has not expired, or None."""
         cdef Queue queue = self._queues.get(channel)
         if queue is None or queue.size == 0:
@@ -280,12 +262,21 @@ cdef class Inbox:
         return 0
 
     def wait(self, channel):
-        """A future of the running loop that is done when ``channel`` may have a message. First come, first woken."""
-        future = get_running_loop().create_future()
-        self._register(channel, future)
-        return future
+        """A waiter of the running loop that is done when ``channel`` may have a message. First come, first woken."""
+        waiter = Waiter(get_running_loop())
+        self._register(channel, waiter)
+        return waiter
 
-    def unwait(self, channel, waiter):
+    def waiters(self):
+        """Everything on event loops that waits now."""
+        cdef Queue queue
+        found = []
+        for queue in list(self._queues.values()):
+            if queue.waiters:
+                found += [waiter for waiter in list(queue.waiters) if type(waiter) is not ThreadWaiter]
+        return found
+
+    cpdef unwait(self, channel, waiter):
         """End :meth:`wait`. A wake-up that left the message where it is goes to the next waiter."""
         cdef Queue queue = self._queues.get(channel)
         if queue is not None and queue.waiters is not None:
@@ -315,18 +306,18 @@ cdef class Inbox:
             if not queue.dead:
                 break
         # A put from another thread may have come between the caller's get and this.
-        self._wake(queue)
+        self._wake(queue, None)
         return 0
 
     cdef int _release(self, Queue queue, object waiter) except -1:
         queue.woken.pop(waiter, None)
         queue.waiters.pop(waiter, None)
         if queue.waiters:
-            self._wake(queue)
+            self._wake(queue, None)
         return 0
 
-    cdef int _wake(self, Queue queue) except -1:
-        """Wake as many waiters as there are messages that nobody was woken for."""
+    cdef int _wake(self, Queue queue, object here) except -1:
+        """Wake as many waiters as there are messages that nobody was woken for. ``here``: the running loop, if known."""
         while queue.waiters and queue.size > len(queue.woken):
             # Making the iterator may run the collector, and so a finaliser that ends a wait.
             waiter = next(iter(queue.waiters), None)
@@ -336,15 +327,15 @@ cdef class Inbox:
                 queue.woken[waiter] = None
                 (<ThreadWaiter> waiter).wake()
                 continue
-            if waiter.done():  # cancelled; its unwait is on the way
+            if (<Waiter> waiter).state != PENDING:  # cancelled; its unwait is on the way
                 continue
             queue.woken[waiter] = None
-            loop = waiter.get_loop()
-            if loop is running_loop():
-                waiter.set_result(None)
+            loop = (<Waiter> waiter)._loop
+            if loop is here or loop is running_loop():
+                (<Waiter> waiter).settle(DONE, None)
                 continue
             try:
-                loop.call_soon_threadsafe(_set_result, waiter)
+                loop.call_soon_threadsafe(_wake_here, waiter)
             except RuntimeError:  # that loop is closed
                 queue.woken.pop(waiter, None)
         return 0

@@ -18,12 +18,13 @@ import random
 import re
 import time
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from fastchannels import conf
 from fastchannels._core.inbox import Inbox
 from fastchannels._core.names import check_channel_name, check_group_name, local_part, process_of
+from fastchannels._core.take import Take
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, InvalidNameError, MessageTooLarge
 from fastchannels.layers.codec import make_codec
 from fastchannels.layers.drops import DropLog
@@ -131,6 +132,7 @@ class ChannelLayer(abc.ABC):
         A store extends it to drop, without closing them, the connections that belong to its parent process.
         """
         self.client_id = os.urandom(16).hex()
+        self._own_mark = f".{self.client_id}!"
         self.drops = DropLog(self.clock)
         self.groups = LocalGroups(self.clock)
         self.inbox = Inbox(
@@ -240,13 +242,17 @@ class ChannelLayer(abc.ABC):
         A process-local name (with ``!``) can only be received in the process that made it: ``RuntimeError`` elsewhere.
         """
         check_channel_name(channel)
-        if "!" in channel:
+        local = "!" in channel
+        if local:
             self._check_own(channel)
-            pop = self._take_waiting if self.notices is None else self._take_noted
+            take: Callable[[str], Awaitable[bytes]] = self._take_waiting if self.notices is None else self._take_noted
         else:
-            pop = self._pop
+            take = self._pop
         while True:
-            message = self._decode_or_drop(await pop(channel))
+            payload = self.inbox.get(channel) if local and self.notices is None else None
+            if payload is None:
+                payload = await take(channel)
+            message = self._decode_or_drop(payload)
             if message is not None:
                 self._received += 1
                 return message
@@ -446,30 +452,21 @@ class ChannelLayer(abc.ABC):
 
     def _check_own(self, channel: str) -> None:
         """``channel`` must be process-local and made here."""
-        process = process_of(channel)
-        if process != self.client_id:
+        if self._own_mark not in channel:
+            process = process_of(channel)
             raise RuntimeError(
                 f"channel {channel!r} belongs to process {process or '(none)'}, this is {self.client_id}: "
                 "a process-local channel is received where new_channel() made it (not in a forked child)"
             )
 
-    async def _take_waiting(self, channel: str) -> bytes:
+    def _take_waiting(self, channel: str) -> Awaitable[bytes]:
         """The next payload of ``channel`` in the inbox of this process.
 
-        A waiter is only a wake-up: the message stays in the inbox until ``get`` takes it, and nothing is awaited
-        between that and the return. So a receive that is cancelled leaves it there and passes the wake-up on.
+        A waiter is only a wake-up: the message stays in the inbox until the task that waits goes on. So a receive that
+        is cancelled leaves it there and passes the wake-up on.
         """
-        inbox = self.inbox
-        payload = inbox.get(channel)
-        while payload is None:
-            waiter = inbox.wait(channel)
-            try:
-                self._listen()
-                await waiter
-                payload = inbox.get(channel)
-            finally:
-                inbox.unwait(channel, waiter)
-        return payload
+        self._listen()
+        return Take(asyncio.get_running_loop(), self.inbox, channel)
 
     def _take_local(self, beginnings: list[str]) -> tuple[str, Message] | None:
         for beginning in beginnings:

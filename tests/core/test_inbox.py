@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastchannels._core.inbox import Inbox
+from fastchannels._core.wake import Waiter
 
 DEADLINE = 10.0
 
@@ -337,7 +338,7 @@ class TestWaiters:
     async def test_waiter_of_a_closed_loop_does_not_swallow_the_wake_up(self) -> None:
         inbox = make()
         loop = asyncio.new_event_loop()
-        waiters: list[asyncio.Future[None]] = []
+        waiters: list[Waiter[None]] = []
 
         def elsewhere() -> None:
             async def wait() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from fastchannels._core.names import process_of
+from fastchannels._core.wake import Waiter
 from fastchannels.envelope import ASGI_CHANNEL
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.base import ChannelLayer, Message
@@ -48,7 +49,7 @@ class CompatProcess(ChannelLayer):
         #: The reader, of one event loop, that pops them.
         self._reader: CompatReader | None = None
         #: Who waits for a process-local channel, on any loop.
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: set[Waiter[None]] = set()
         #: Groups that this process added its own channels to, and when somebody last read those.
         self._joined: dict[str, set[str]] = {}
         self._read_at: dict[str, float] = {}
@@ -241,7 +242,7 @@ def _slices(channels: list[str]) -> Iterable[list[str]]:
     return (channels[start : start + JOIN_BATCH] for start in range(0, len(channels), JOIN_BATCH))
 
 
-def fail(future: asyncio.Future[None], error: LayerUnavailable) -> None:
+def fail(future: Waiter[None], error: LayerUnavailable) -> None:
     """End a wait with ``error``, unless it has ended."""
     if not future.done():
         future.set_exception(error)

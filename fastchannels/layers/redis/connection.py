@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 
+from fastchannels._core.wake import Waiter, any_cancelled, settle_all
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.address import Address
 from fastchannels.layers.redis.outage import (
@@ -271,7 +272,7 @@ class _Batch:
         self.keys = keys
         self.head = head
         self.bodies: list[bytes] = []
-        self.futures: list[asyncio.Future[int]] = []
+        self.futures: list[Waiter[int]] = []
         self.names: dict[str, int] = {}
         self.size = 0
 
@@ -283,13 +284,11 @@ class _Batch:
             return
         if not isinstance(reply, bytes) or len(reply) != len(self.futures) or not reply.isdigit():
             raise ProtocolBroken(f"{reply!r:.80} answers a script that was given {len(self.futures)} messages")
-        for code, future in zip(reply, self.futures, strict=True):
-            if not future.done():
-                future.set_result(code)
+        settle_all(self.futures, reply)
 
     def request(self) -> _Request | None:
         """The script call, or None when every sender was cancelled before anything was written."""
-        if any(future.cancelled() for future in self.futures):
+        if any_cancelled(self.futures):
             kept = [pair for pair in zip(self.bodies, self.futures, strict=True) if not pair[1].cancelled()]
             self.bodies, self.futures = [body for body, _ in kept], [future for _, future in kept]
         if not self.bodies:
@@ -345,7 +344,7 @@ class Link:
 
     def push(
         self, script: Script, keys: tuple[str, ...], head: tuple[Argument, ...], body: bytes, name: str, limit: int
-    ) -> asyncio.Future[int] | None:
+    ) -> Waiter[int] | None:
         """Send ``body`` in the batch of ``keys[0]``; the future gives the digit that the script returns for it.
 
         None: this batch alone already holds ``limit`` messages for ``name``.
@@ -359,7 +358,7 @@ class Link:
         if count >= limit:
             return None
         batch.names[name] = count + 1
-        future: asyncio.Future[int] = self._loop.create_future()
+        future: Waiter[int] = Waiter(self._loop)
         batch.bodies.append(body)
         batch.futures.append(future)
         batch.size += len(body)

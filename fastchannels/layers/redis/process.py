@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
+from fastchannels._core.entries import hand_on
+from fastchannels._core.wake import Waiter
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.base import ChannelLayer
 from fastchannels.layers.redis import scripts, wire
@@ -83,8 +85,6 @@ class ProcessSide(ChannelLayer):
         self._home = self.shards.of(self.client_id)
         #: One for each shard, all on one loop; none while nothing is received on a process-local channel.
         self._readers: tuple[InboxReader, ...] = ()
-        #: Who waits for a process-local channel, on any loop.
-        self._waiters: set[asyncio.Future[None]] = set()
         self._kept = Kept(self.expiry, self._on_expired)
         #: Channels of this process that hold their capacity, as Redis was told.
         self._full: set[str] = set()
@@ -127,24 +127,15 @@ class ProcessSide(ChannelLayer):
 
     # ------------------------------------------------------------------ the inbox as it is read
 
-    # HOT: benchmarks/bench_layers.py
     def dispatch(self, entries: list[bytes], now: int) -> None:
         """Hand entries of the inbox to their channels and groups; ``now`` is the store's clock in milliseconds."""
-        for entry in entries:
-            try:
-                stamp, kind, name, rest = wire.parse(entry)
-                if kind == wire.MESSAGE:
-                    self.inbox.admit(name, rest, (now - stamp) / 1000)
-                elif kind == wire.GROUP:
-                    self._dispatch_group(name, rest, (now - stamp) / 1000)
-                elif kind == wire.OWN:
-                    self._landed(name)
-                    self.inbox.admit(name, rest, (now - stamp) / 1000)
-                else:
-                    self._dispatch_note(kind, name, rest)
-            except Exception:
-                # One bad entry must not end the reading of all others.
-                logger.exception("an entry of the inbox of this process could not be handled")
+        hand_on(self.inbox, entries, now, self._flying, self._dispatch_other)
+
+    def _dispatch_other(self, kind: int, name: str, rest: bytes, age: float) -> None:
+        if kind == wire.GROUP:
+            self._dispatch_group(name, rest, age)
+        else:
+            self._dispatch_note(kind, name, rest)
 
     def _dispatch_group(self, group: str, payload: bytes, age: float) -> None:
         self._deliver_group(group, payload, age)
@@ -233,7 +224,7 @@ class ProcessSide(ChannelLayer):
         logger.error("an inbox of this process cannot be read: %s", error)
         if shard != self._home:
             return
-        for waiter in list(self._waiters):
+        for waiter in self.inbox.waiters():
             try:
                 waiter.get_loop().call_soon_threadsafe(fail, waiter, LayerUnavailable(str(error)))
             except RuntimeError:  # closed meanwhile
@@ -327,7 +318,7 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def fail(future: asyncio.Future[None], error: LayerUnavailable) -> None:
+def fail(waiter: Waiter[None], error: LayerUnavailable) -> None:
     """End a wait with ``error``, unless it has ended."""
-    if not future.done():
-        future.set_exception(error)
+    if not waiter.done():
+        waiter.set_exception(error)

@@ -18,6 +18,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from fastchannels._core.entries import body, parse
+
+__all__ = ["body", "note", "parse", "parse_queued"]
+
 STAMP: Final = 6
 
 MESSAGE: Final = ord("m")  #: from another process
@@ -29,28 +33,11 @@ FORGET: Final = ord("x")  #: the layer was flushed
 FENCE: Final = ord("n")  #: rest: a token; all that was pushed before it has been read
 
 _NO_STAMP: Final = bytes(STAMP)
-_HEAD: Final = STAMP + 2
-
-
-def body(kind: int, name: str, rest: bytes = b"") -> bytes:
-    """An inbox entry without its stamp."""
-    encoded = name.encode("ascii")
-    return bytes((kind, len(encoded))) + encoded + rest
 
 
 def note(kind: int, name: str = "", rest: bytes = b"") -> bytes:
     """A whole inbox entry that has no age."""
     return _NO_STAMP + body(kind, name, rest)
-
-
-def parse(entry: bytes) -> tuple[int, int, str, bytes]:
-    """``(stamp, kind, name, rest)`` of an inbox entry; ``ValueError`` when it cannot be one."""
-    if len(entry) < _HEAD:
-        raise ValueError(f"inbox entry of {len(entry)} bytes: the head alone takes {_HEAD}")
-    end = _HEAD + entry[STAMP + 1]
-    if len(entry) < end:
-        raise ValueError(f"inbox entry of {len(entry)} bytes: its name ends at {end}")
-    return int.from_bytes(entry[:STAMP], "big"), entry[STAMP], entry[_HEAD:end].decode("ascii"), entry[end:]
 
 
 def parse_queued(entry: bytes) -> tuple[int, bytes]:
