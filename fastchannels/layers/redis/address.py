@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis.connection
+import redis.credentials
 
 from fastchannels import conf
 from fastchannels.exceptions import InvalidChannelLayerError
@@ -44,7 +46,7 @@ class Address:
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
     client_name: str | None = None
-    #: redis-py's ``CredentialProvider``, asked at each login.
+    #: redis-py's ``CredentialProvider``, asked at each login; its ``get_credentials`` from any thread.
     credentials: Any = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -63,12 +65,31 @@ class Address:
 
     def greeting(self) -> list[tuple[str | int, ...]]:
         """The commands that log in and choose the database. Raises ``ConnectionError`` when the provider fails."""
+        if self.credentials is None:
+            return self._greeting(None)
+        try:
+            return self._greeting(self.credentials.get_credentials())
+        except Exception as error:
+            raise _provider_failed(error) from error
+
+    async def greeting_on_loop(self) -> list[tuple[str | int, ...]]:
+        """:meth:`greeting` without stopping the event loop: by ``get_credentials_async``, or in a thread."""
+        if self.credentials is None:
+            return self._greeting(None)
+        # That of redis-py's base class calls the other one, on the loop.
+        inherited = getattr(redis.credentials.CredentialProvider, "get_credentials_async", None)
+        own = getattr(type(self.credentials), "get_credentials_async", inherited) is not inherited
+        try:
+            if own:
+                return self._greeting(await self.credentials.get_credentials_async())
+            return self._greeting(await asyncio.to_thread(self.credentials.get_credentials))
+        except Exception as error:
+            raise _provider_failed(error) from error
+
+    def _greeting(self, credentials: Iterable[str] | None) -> list[tuple[str | int, ...]]:
         commands: list[tuple[str | int, ...]] = []
-        if self.credentials is not None:
-            try:
-                commands.append(("AUTH", *self.credentials.get_credentials()))
-            except Exception as error:
-                raise ConnectionError(f"the credential_provider failed: {type(error).__name__}: {error}") from error
+        if credentials is not None:
+            commands.append(("AUTH", *credentials))
         elif self.password is not None:
             commands.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))
         if self.client_name is not None:
@@ -76,6 +97,10 @@ class Address:
         if self.db:
             commands.append(("SELECT", self.db))
         return commands
+
+
+def _provider_failed(error: Exception) -> ConnectionError:
+    return ConnectionError(f"the credential_provider failed: {type(error).__name__}: {error}")
 
 
 def parse_host(entry: Any) -> Address:

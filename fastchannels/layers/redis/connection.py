@@ -206,7 +206,7 @@ async def _find(place: Place) -> Address:
     sentinel = next(steps)
     try:
         while True:
-            commands = [*sentinel.greeting(), place.question, ("PING",)]
+            commands = [*await sentinel.greeting_on_loop(), place.question, ("PING",)]
             try:
                 connection, replies = await asyncio.wait_for(_attempt(sentinel, commands), ASK_TIMEOUT)
             except (OSError, ReplyError, asyncio.TimeoutError) as error:
@@ -221,7 +221,7 @@ async def _find(place: Place) -> Address:
 
 async def _reach(place: Place, commands: Sequence[tuple[Argument, ...]]) -> tuple[Connection, list[Any], Address]:
     address = await _find(place)
-    greeting = address.greeting()
+    greeting = await address.greeting_on_loop()
     connection, replies = await _attempt(address, [*greeting, *commands, ("PING",), ("HELLO", 2)])
     return connection, replies[len(greeting) : -2], address
 

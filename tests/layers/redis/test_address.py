@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
 import pytest
+import redis.credentials
 
 from fastchannels.exceptions import InvalidChannelLayerError
 from fastchannels.layers.redis.address import Address, parse_host
@@ -95,6 +97,31 @@ def test_greeting_asks_the_provider_each_time() -> None:
     address = parse_host({"host": "h", "credential_provider": Provider(), "client_name": "web"})
     assert address.greeting() == [("AUTH", "me", "token1"), ("CLIENT", "SETNAME", "web")]
     assert address.greeting()[0] == ("AUTH", "me", "token2")
+
+
+async def test_provider_on_an_event_loop() -> None:
+    class Plain(redis.credentials.CredentialProvider):
+        def get_credentials(self) -> tuple[str]:
+            with pytest.raises(RuntimeError):
+                asyncio.get_running_loop()
+            return ("thread",)
+
+    class Own(Plain):
+        async def get_credentials_async(self) -> tuple[str, str]:  # type: ignore[override]
+            return "me", "loop"
+
+    class Broken(Plain):
+        async def get_credentials_async(self) -> tuple[str]:
+            raise KeyError("token")
+
+    def address_of(provider: object) -> Address:
+        return parse_host({"host": "h", "credential_provider": provider, "db": 3})
+
+    assert await address_of(Plain()).greeting_on_loop() == [("AUTH", "thread"), ("SELECT", 3)]
+    assert await address_of(Own()).greeting_on_loop() == [("AUTH", "me", "loop"), ("SELECT", 3)]
+    with pytest.raises(ConnectionError, match="the credential_provider failed: KeyError"):
+        await address_of(Broken()).greeting_on_loop()
+    assert await Address(password="p").greeting_on_loop() == [("AUTH", "p")]
 
 
 def test_provider_that_fails() -> None:
