@@ -54,7 +54,7 @@ class CompatProcess(ChannelLayer):
         self._joined: dict[str, set[str]] = {}
         self._read_at: dict[str, float] = {}
         self._refresh_at = self.clock() + self.group_expiry / 3
-        #: The note of :meth:`begin` has been written once; it was found missing, and not all groups are joined again.
+        #: The note of :meth:`begin` was sent once; it was found missing, and not all groups are joined again.
         self._noted = self._rejoin = False
 
     def _on_expired(self) -> None:
@@ -183,14 +183,14 @@ class CompatProcess(ChannelLayer):
         A note in Redis, of which nobody but this process knows, tells that it did.
         """
         noted = link.call("SET", self.keys.presence(self.client_id), "1", "NX", "PX", self._group_expiry_ms)
-        noted.add_done_callback(lambda reply: self._on_noted(link, reply))
+        first, self._noted = not self._noted, True
+        noted.add_done_callback(lambda reply: self._on_noted(link, reply, first))
 
-    def _on_noted(self, link: Link, reply: asyncio.Future[object]) -> None:
+    def _on_noted(self, link: Link, reply: asyncio.Future[object], first: bool) -> None:
         if self._failed(link, reply):
             return
-        if self._noted and reply.result() is not None:
+        if not first and reply.result() is not None:
             self._rejoin = True
-        self._noted = True
         joined = self._join_all(link, "add") if self._rejoin else []
         asyncio.gather(*joined).add_done_callback(lambda replies: self._on_joined(link, replies))
 

@@ -313,6 +313,19 @@ def _read_over_a_restart(layer: RedisCompatChannelLayer, server: RedisServer) ->
         layer.close_sync()
 
 
+async def test_scripts_that_redis_forgot(server: RedisServer, make_layer: Any) -> None:
+    layer = make_layer()
+    await layer.group_add("g", "jobs")
+    with server.client() as redis:
+        for synchronous in (False, True):
+            redis.script_flush()
+            if synchronous:
+                await asyncio.to_thread(layer.group_send_sync, "g", HELLO)
+            else:
+                await layer.group_send("g", HELLO)
+            assert await soon(layer.receive("jobs")) == HELLO
+
+
 def test_sentinels(tmp_path: Path, make_layer: Any, view_of: Any) -> None:
     async def use(replicas: Replicated) -> None:
         layer = make_layer(hosts=[replicas.host])
