@@ -23,7 +23,7 @@ cdef int refuse(object name, int kind) except -1:
     what = "group" if kind == FC_NAME_GROUP else "channel"
     if not isinstance(name, str):
         raise InvalidNameError(f"a {what} name is a str, not {type(name).__name__}")
-    shown = repr(name) if len(name) <= FC_NAME_LIMIT else f"{name[:40]!r}... ({len(name)} characters)"
+    shown = repr(name) if len(name) < FC_NAME_LIMIT else f"{name[:40]!r}... ({len(name)} characters)"
     rule = "ASCII letters, digits, '-', '_' and '.'"
     if kind != FC_NAME_GROUP:
         rule += ", with at most one '!' after the first character"

@@ -413,7 +413,8 @@ class ChannelLayer(abc.ABC):
         ``messages_count`` messages it sent (a group send counts once), ``messages_received`` messages given to its
         readers, ``messages_pending`` messages that wait in it, ``channel_full_count`` sends that raised
         ``ChannelFull``, ``dropped`` messages by reason: ``full`` and ``group_full`` (over capacity), ``expired``,
-        ``closed`` (nobody reads that name any more), ``undecodable``.
+        ``closed`` (nobody reads that name any more), ``undecodable``. What expires in a store that nobody reads is
+        removed there, uncounted.
         """
         counts = self.inbox.counts()
         dropped = self.drops.totals()
