@@ -10,12 +10,11 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastchannels import conf
 from fastchannels._core.names import process_of
 from fastchannels._core.take import Take
-from fastchannels._core.wake import Waiter
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, LayerUnavailable
 from fastchannels.layers.redis import scripts, wire
 from fastchannels.layers.redis.blocking import BlockingClient
@@ -38,6 +37,22 @@ _CHANNEL_FULL: Final = ord("2")
 
 #: Sessions of a parent process. Their transports must not be collected here: that would act on the parent's sockets.
 _inherited: list[object] = []
+
+
+#: Channels whose route is remembered, at most; past it all are found again.
+_MAX_ROUTES: Final = 4096
+
+
+class _Route(NamedTuple):
+    """How a message to one channel is sent; ``start`` goes before its payload."""
+
+    script: scripts.Script
+    shard: int
+    keys: tuple[str, ...]
+    head: tuple[Argument, ...]
+    start: bytes
+    capacity: int
+    own: bool
 
 
 class RedisChannelLayer(ProcessSide):
@@ -127,6 +142,7 @@ class RedisChannelLayer(ProcessSide):
         self._sessions = {}
         self._session_numbers = itertools.count()
         self._turns = itertools.count()
+        self._routes: dict[str, _Route] = {}
         self._clients = weakref.WeakSet()
         self._local = threading.local()
 
@@ -253,35 +269,47 @@ class RedisChannelLayer(ProcessSide):
     def _inbox_head(self) -> tuple[Argument, ...]:
         return self._expiry_ms, self.inbox_capacity, self._inbox_lifetime
 
-    # HOT: benchmarks/bench_layers.py
-    async def _push(self, channel: str, payload: bytes) -> None:
-        link = self._seat_of_channel(channel).link
-        capacity = self.get_capacity(channel)
+    def _find_route(self, channel: str) -> _Route:
+        """Where messages for ``channel`` go and how, kept for the next one."""
+        keys, capacity = self.keys, self.get_capacity(channel)
         if "!" not in channel:
-            stored = link.push(
-                scripts.QUEUE_SEND, (self.keys.queue(channel),), (self._expiry_ms, capacity), payload, channel, capacity
-            )
-            if stored is None or await stored != _STORED:
-                raise self._refuse(channel)
+            route = _Route(
+                scripts.QUEUE_SEND, self.shards.of(channel), (keys.queue(channel),), (self._expiry_ms, capacity), b"",
+                capacity, False,
+            )  # fmt: skip
+        else:
+            owner = process_of(channel)
+            own = owner == self.client_id
+            route = _Route(
+                scripts.INBOX_SEND, self.shards.of(owner), (keys.inbox(owner), keys.full(owner)), self._inbox_head(),
+                wire.body(wire.OWN if own else wire.MESSAGE, channel), capacity, own,
+            )  # fmt: skip
+        if len(self._routes) >= _MAX_ROUTES:
+            self._routes.clear()
+        self._routes[channel] = route
+        return route
+
+    # HOT: benchmarks/layers.py
+    async def _push(self, channel: str, payload: bytes) -> None:
+        route = self._routes.get(channel) or self._find_route(channel)
+        link = self._session().seats[route.shard].link
+        if route.own:
+            await self._push_own(link, route, channel, payload)
             return
-        owner = process_of(channel)
-        if owner == self.client_id:
-            await self._push_own(link, channel, payload, capacity)
-            return
-        stored = self._push_inbox(link, owner, wire.MESSAGE, channel, payload, capacity)
+        stored = link.push(route.script, route.keys, route.head, route.start + payload, channel, route.capacity)
         code = _CHANNEL_FULL if stored is None else await stored
         if code != _STORED:
-            raise self._refuse_inbox(channel, code)
+            raise self._refuse_inbox(channel, code) if "!" in channel else self._refuse(channel)
 
-    async def _push_own(self, link: Link, channel: str, payload: bytes, capacity: int) -> None:
+    async def _push_own(self, link: Link, route: _Route, channel: str, payload: bytes) -> None:
         """To a channel of this process: what flies and what waits is known here, so the capacity holds exactly."""
         self._listen()
         flying = self._flying.get(channel, 0)
-        if flying + self.inbox.unread(channel) >= capacity:
+        if flying + self.inbox.unread(channel) >= route.capacity:
             raise self._refuse(channel)
         self._flying[channel] = flying + 1
         try:
-            stored = self._push_inbox(link, self.client_id, wire.OWN, channel, payload, capacity)
+            stored = link.push(route.script, route.keys, route.head, route.start + payload, channel, route.capacity)
             code = _CHANNEL_FULL if stored is None else await stored
         except LayerUnavailable:
             self._landed(channel)
@@ -289,15 +317,6 @@ class RedisChannelLayer(ProcessSide):
         if code != _STORED:
             self._landed(channel)
             raise self._refuse_inbox(channel, code)
-
-    def _push_inbox(
-        self, link: Link, owner: str, kind: int, channel: str, payload: bytes, capacity: int
-    ) -> Waiter[int] | None:
-        keys = self.keys
-        return link.push(
-            scripts.INBOX_SEND, (keys.inbox(owner), keys.full(owner)), self._inbox_head(),
-            wire.body(kind, channel, payload), channel, capacity,
-        )  # fmt: skip
 
     def _refuse_inbox(self, channel: str, code: int) -> Exception:
         if code == _CHANNEL_FULL:
