@@ -11,7 +11,7 @@ PEERS := .venv-peers
 CORE := setup.py pyproject.toml $(wildcard src_c/*.[ch] fastchannels/_core/*.pyx fastchannels/_core/*.pxd)
 C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
 
-.PHONY: help demo demo-check test test-py test-c test-debug fuzz lint bench parts clean
+.PHONY: help demo demo-check test test-py test-c test-debug test-redis-py test-engines fuzz lint bench parts clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -84,6 +84,12 @@ test-debug: $(VENV)/.test parts ## The tests of core and layers on a debug build
 	@rm -f $(VENV)/.built
 	@FASTCHANNELS_DEBUG=1 $(BIN)/python setup.py -q build_ext --inplace --force
 	@trap 'rm -f fastchannels/_core/*.so' EXIT; $(BIN)/python -m pytest -q tests/core tests/layers tests/server
+
+test-redis-py: $(VENV)/.test parts ## The Redis layer under redis-py 5, 6, 7 and 8 (IDLE=20 seconds without a message)
+	@PYTHON=$(BIN)/python IDLE=$(or $(IDLE),20) tests/redis_py.sh
+
+test-engines: $(VENV)/.test parts ## The Redis layer on Redis 6.2, and on Valkey where that is installed
+	@PYTHON=$(BIN)/python tests/engines.sh
 
 lint: $(VENV)/.lint ## ruff, mypy --strict, clang-format
 	@$(BIN)/ruff check .

@@ -46,6 +46,9 @@ def test_unknown_script_is_loaded(client: BlockingClient) -> None:
 
 @pytest.mark.parametrize("multi", [True, False])
 def test_pop_takes_one_of_each_key_in_turn(client: BlockingClient, multi: bool) -> None:
+    client.call("PING")
+    if multi and not client._multi:
+        pytest.skip("this Redis is older than 7")
     client._multi = multi
     for key in ("a", "b"):
         client.call("RPUSH", key, *[ENTRY] * 4)
