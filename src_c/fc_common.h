@@ -13,16 +13,16 @@
 
 typedef enum fc_status {
     FC_OK = 0,
-    FC_NEED_DATA = 1,     /* not an error: feed more bytes and call again */
-    FC_ERR_NOMEM = -1,    /* the allocator returned NULL */
-    FC_ERR_RANGE = -2,    /* a length or number is outside what the format or a limit allows */
-    FC_ERR_FORMAT = -3,   /* the bytes break the format */
-    FC_ERR_UTF8 = -4,     /* text that is not UTF-8 */
-    FC_ERR_DEPTH = -5,    /* nested deeper than the limit */
-    FC_ERR_FULL = -6,     /* no room: the caller drops or refuses */
-    FC_ERR_CLOSED = -7,   /* the other side is gone, or the object was closed */
-    FC_ERR_OS = -8,       /* a system call failed: errno holds the reason */
-    FC_ERR_VERSION = -9   /* a segment of another version, or not a segment at all */
+    FC_NEED_DATA = 1,   /* not an error: feed more bytes and call again */
+    FC_ERR_NOMEM = -1,  /* the allocator returned NULL */
+    FC_ERR_RANGE = -2,  /* a length or number is outside what the format or a limit allows */
+    FC_ERR_FORMAT = -3, /* the bytes break the format */
+    FC_ERR_UTF8 = -4,   /* text that is not UTF-8 */
+    FC_ERR_DEPTH = -5,  /* nested deeper than the limit */
+    FC_ERR_FULL = -6,   /* no room: the caller drops or refuses */
+    FC_ERR_CLOSED = -7, /* the other side is gone, or the object was closed */
+    FC_ERR_OS = -8,     /* a system call failed: errno holds the reason */
+    FC_ERR_VERSION = -9 /* a segment of another version, or not a segment at all */
 } fc_status;
 
 #if defined(__GNUC__) || defined(__clang__)
