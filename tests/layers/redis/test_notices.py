@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import RedisChannelLayer
+from fastchannels.layers.redis.address import parse_host
+from fastchannels.layers.redis.keys import Keys
+from fastchannels.layers.redis.outage import Outage
+from fastchannels.layers.redis.readers import InboxReader
 
 from ..redis_server import RedisServer, needs_redis, running
 from ..waits import DEADLINE, soon, until
@@ -143,3 +148,105 @@ async def test_a_loop_that_ends_during_an_outage(own_server: RedisServer) -> Non
     await have([consumer], 2)
     assert consumer.texts() == ["redis.back", "redis.lost"]
     consumer.task.cancel()
+
+
+async def test_shards_are_one_store(own_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running(tmp_path_factory.mktemp("second")) as second:
+        servers = (own_server, second)
+        layer = RedisChannelLayer(
+            hosts=[server.url for server in servers], reconnect_timeout=DEADLINE,
+            on_disconnect="redis.lost", on_reconnect="redis.back",
+        )  # fmt: skip
+        layer.heartbeat = 0.1
+        name = await layer.new_channel()
+        groups = [f"g{n}" for n in range(8)]
+        for group in groups:
+            await layer.group_add(group, name)
+        consumer = Consumer(layer, name)
+        await until(lambda: len(layer._readers) == 2 and all(reader._confirmed for reader in layer._readers))
+        for server in servers:
+            await asyncio.to_thread(server.kill)
+        await have([consumer], 1)
+        own_server.start()
+        await until(lambda: any(reader._confirmed for reader in layer._readers))
+        assert consumer.texts() == ["redis.lost"]
+        second.start()
+        await have([consumer], 2)
+        for group in groups:
+            await soon(layer.group_send(group, {"type": group}))
+        await have([consumer], 2 + len(groups))
+        assert consumer.texts()[:2] == ["redis.lost", "redis.back"]
+        assert sorted(consumer.texts()[2:]) == groups
+        consumer.task.cancel()
+        await layer.close()
+
+
+class FakeLink:
+    """Gives futures that the test answers."""
+
+    def __init__(self) -> None:
+        self.beats: list[asyncio.Future[int]] = []
+        self.pings: list[asyncio.Future[bytes]] = []
+
+    def run(self, *arguments: Any) -> asyncio.Future[int]:
+        self.beats.append(asyncio.get_running_loop().create_future())
+        return self.beats[-1]
+
+    def call(self, *command: Any) -> asyncio.Future[bytes]:
+        assert command == ("PING",)
+        self.pings.append(asyncio.get_running_loop().create_future())
+        return self.pings[-1]
+
+
+async def test_beats_of_before_and_after_a_loss() -> None:
+    told: list[str] = []
+
+    class Owner:
+        client_id = "c"
+        group_expiry = 60.0
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *arguments: told.append(name)
+
+    async def answer(future: asyncio.Future[Any], result: Any) -> None:
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+        await asyncio.sleep(0)
+
+    link = FakeLink()
+    place = parse_host("redis://h")
+    loop = asyncio.get_running_loop()
+    reader = InboxReader(loop, link, Outage(place, 1), Keys("p"), Owner(), 60, 6)  # type: ignore[arg-type]
+    reader._beat_now()
+    await answer(link.beats[0], 0)
+    await answer(link.pings[0], b"PONG")
+    assert told == ["reannounce", "store_back"]
+    told.clear()
+
+    # Two beats wait for the next connection: the first finds the lease gone, the second finds that of the first.
+    reader._beat_now()
+    reader.on_lost()
+    await answer(link.beats[1], 0)
+    await answer(link.beats[2], 1)
+    assert told == ["inbox_lost", "store_lost", "reannounce"]
+    await answer(link.pings[1], b"PONG")
+    assert told[3:] == ["store_back"]
+    told.clear()
+
+    # A beat that left on the broken connection is tried again once, and a ping that failed by the next beat.
+    reader.on_lost()
+    await answer(link.beats[3], LayerUnavailable("lost"))
+    await answer(link.beats[4], LayerUnavailable("lost"))
+    assert len(link.beats) == 5
+    reader._beat_now()
+    await answer(link.beats[5], 1)
+    await answer(link.pings[2], LayerUnavailable("lost"))
+    reader._beat_now()
+    await answer(link.beats[6], 1)
+    # The lease stood, and the memberships are told again all the same.
+    assert told == ["inbox_lost", "store_lost", "refresh"]
+    await answer(link.pings[3], b"PONG")
+    assert told[3:] == ["store_back"]
+    await reader.close()
