@@ -134,5 +134,7 @@ def test_signal_ends_a_wait_and_its_pops(shards: list[Shard]) -> None:
         signal.signal(signal.SIGUSR1, old)
     for client, keys, ending in shards:
         assert not client.connected
+        # Redis 6.2 forgets a connection after the commands that arrive together with its end.
+        ending.call("PING")
         ending.call("RPUSH", *keys, ENTRY)
         assert ending.call("LLEN", *keys) == 1
