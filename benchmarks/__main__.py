@@ -83,7 +83,7 @@ def show(title: str, runs: dict[str, list[Figures]]) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one run")
+    parser.add_argument("--seconds", type=float, default=0.7, help="length of one run")
     parser.add_argument("--only", choices=["layers", "servers"])
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
     arguments = parser.parse_args()
