@@ -24,8 +24,8 @@ from fastchannels.layers.redis.outage import (
     refused,
     require_master,
 )
+from fastchannels.layers.redis.places import ASK_TIMEOUT, Place, misplaced, probes
 from fastchannels.layers.redis.scripts import Script
-from fastchannels.layers.redis.sentinel import ASK_TIMEOUT, Place, Sentinels
 
 #: Seconds that a reply may come after the time that a blocking pop was given.
 MARGIN: Final = 5.0
@@ -324,8 +324,8 @@ class BlockingClient:
             return bool(poll.poll(0))
         return bool(select.select([sock], [], [], 0)[0])
 
-    def _open(self, timeout: float) -> None:
-        """Connect and log in; ``timeout`` holds for each step."""
+    def _open(self, timeout: float, asking: bool = False) -> None:
+        """Connect and log in; ``timeout`` holds for each step. ``asking``: any server will do, also a replica."""
         address = self._find(self._outage.address, timeout)
         if address.path is not None:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -338,20 +338,26 @@ class BlockingClient:
         if address.tls is not None:
             self._sock = address.tls.wrap_socket(sock, server_hostname=None if address.path else address.host)
         self._parser = new_reader()
-        commands = [*address.greeting(), ("PING",), ("HELLO", 2), ("COMMAND", "INFO", "BLMPOP")]
+        place = self._outage.address
+        commands = [*address.greeting(), *probes(place), ("PING",), ("HELLO", 2), ("COMMAND", "INFO", "BLMPOP")]
         self._sock.sendall(b"".join(pack(*command) for command in commands))
         replies = [self._read() for _ in commands]
         for reply in replies[:-2]:
             if isinstance(reply, ReplyError):
                 raise reply
+        if asking:
+            return
         require_master(replies[-2])
+        wrong = misplaced(place, replies[-2])
+        if wrong:
+            raise ReplyError(wrong)
         self._multi = isinstance(replies[-1], list) and bool(replies[-1]) and replies[-1][0] is not None
         self._outage.landed(self, address)
 
     @staticmethod
     def _find(place: Place, timeout: float) -> Address:
         """Where ``place`` is now. Raises ``MasterUnknown``."""
-        if not isinstance(place, Sentinels):
+        if isinstance(place, Address):
             return place
         steps = place.find()
         sentinel = next(steps)
@@ -359,7 +365,7 @@ class BlockingClient:
             while True:
                 client = BlockingClient(Outage(sentinel, min(timeout, ASK_TIMEOUT)))
                 try:
-                    answer = client.ask_sentinel(place.question)
+                    answer = client.ask_node(place.question)
                 except (OSError, ReplyError) as error:
                     sentinel = steps.throw(error)
                 else:
@@ -370,9 +376,9 @@ class BlockingClient:
             address: Address = found.value
             return address
 
-    def ask_sentinel(self, question: tuple[str, ...]) -> Any:
-        """The answer of a Sentinel. Raises ``OSError`` and ``ReplyError``."""
-        self._open(self._outage.limit)
+    def ask_node(self, question: tuple[str, ...]) -> Any:
+        """The answer of a Sentinel, or of a node. Raises ``OSError`` and ``ReplyError``."""
+        self._open(self._outage.limit, asking=True)
         assert self._sock is not None
         self._sock.sendall(pack(*question))
         answer = self._read()

@@ -24,7 +24,7 @@ from fastchannels.layers.redis.compat_wire import RANDOM_PREFIX, CompatKeys, Com
 from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.hosts import parse_hosts
 from fastchannels.layers.redis.outage import Outage, ReplyError
-from fastchannels.layers.redis.sentinel import Place
+from fastchannels.layers.redis.places import Place, tag_of
 
 logger = logging.getLogger("fastchannels.layer")
 
@@ -42,6 +42,10 @@ _inherited: list[object] = []
 def parse_single_host(hosts: Any) -> Place:
     """The place in CONFIG ``hosts``: nothing, or a list of one entry. Raises ``InvalidChannelLayerError``."""
     places = parse_hosts(hosts)
+    if tag_of(places[0]):
+        raise InvalidChannelLayerError(
+            "CONFIG option hosts names a Redis Cluster: channels_redis, and so RedisCompatChannelLayer, cannot use one"
+        )
     if len(places) != 1:
         # D-46: processes of channels_redis look for a process-local message at another host than they send it to.
         raise InvalidChannelLayerError(

@@ -24,8 +24,8 @@ from fastchannels.layers.redis.outage import (
     refused,
     require_master,
 )
+from fastchannels.layers.redis.places import ASK_TIMEOUT, Place, misplaced, probes
 from fastchannels.layers.redis.scripts import ALL, Script
-from fastchannels.layers.redis.sentinel import ASK_TIMEOUT, Place, Sentinels
 
 Argument: TypeAlias = "str | bytes | int | float"
 Sink: TypeAlias = Callable[[Any], None]
@@ -200,7 +200,7 @@ async def _attempt(address: Address, commands: Sequence[tuple[Argument, ...]]) -
 
 async def _find(place: Place) -> Address:
     """Where ``place`` is now. Raises ``MasterUnknown``."""
-    if not isinstance(place, Sentinels):
+    if isinstance(place, Address):
         return place
     steps = place.find()
     sentinel = next(steps)
@@ -221,8 +221,12 @@ async def _find(place: Place) -> Address:
 
 async def _reach(place: Place, commands: Sequence[tuple[Argument, ...]]) -> tuple[Connection, list[Any], Address]:
     address = await _find(place)
-    greeting = await address.greeting_on_loop()
+    greeting = [*await address.greeting_on_loop(), *probes(place)]
     connection, replies = await _attempt(address, [*greeting, *commands, ("PING",), ("HELLO", 2)])
+    wrong = misplaced(place, replies[-1])
+    if wrong:
+        connection.abort()
+        raise ReplyError(wrong)
     return connection, replies[len(greeting) : -2], address
 
 

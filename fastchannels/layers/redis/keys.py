@@ -1,7 +1,8 @@
 """The names of all keys that the layer keeps in Redis.
 
 A key is ``<prefix>|<kind>|<name>``. No channel, group or process name holds ``|`` and neither may the prefix, so the
-keys of prefix ``a`` are apart from those of ``ab`` and from those of channels_redis (D-19, D-48).
+keys of prefix ``a`` are apart from those of ``ab`` and from those of channels_redis (D-19, D-48). In a cluster it is
+``<prefix>|{<tag>}|<kind>|<name>``.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ FLUSHED: Final = (INBOX, QUEUE, GROUP, FULL)
 class Keys:
     """Builds the keys under one prefix. Raises ``InvalidChannelLayerError`` for a prefix that cannot be kept apart."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, tag: str = "") -> None:
         if not isinstance(prefix, str) or MARK in prefix:
             raise InvalidChannelLayerError(f"CONFIG option prefix={prefix!r}: a str without {MARK!r}")
+        if tag:
+            if "{" in prefix:
+                raise InvalidChannelLayerError(f"CONFIG option prefix={prefix!r}: without '{{' in a cluster")
+            prefix = f"{prefix}{MARK}{{{tag}}}"
         self.base = prefix + MARK
         self._inbox = f"{prefix}{MARK}{INBOX}{MARK}"
         self._queue = f"{prefix}{MARK}{QUEUE}{MARK}"

@@ -21,8 +21,9 @@ from fastchannels.layers.redis.blocking import BlockingClient
 from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.flush import wipe, wipe_sync
 from fastchannels.layers.redis.hosts import parse_hosts
-from fastchannels.layers.redis.keys import Keys
+from fastchannels.layers.redis.keys import MARK, Keys
 from fastchannels.layers.redis.outage import Outage, ReplyError
+from fastchannels.layers.redis.places import tag_of
 from fastchannels.layers.redis.process import InboxSide, ProcessSide, fail
 from fastchannels.layers.redis.readers import ChannelReader, InboxReader
 from fastchannels.layers.redis.session import Seat, Session
@@ -67,6 +68,9 @@ class RedisChannelLayer(ProcessSide):
         ``redis://localhost:6379``. ``{"sentinels": [(host, port), ...], "master_name": ..., "sentinel_kwargs": {...}}``
         with the options of the master beside them is followed through failovers. Replication is not awaited: what the
         master did in the instant before it died may be undone, so that a message is lost, or a popped one comes again.
+        The same holds for ``{"cluster": [(host, port), ...], "shards": 6}``, the nodes of a Redis Cluster: each of that
+        many shards is one hash tag, so the number is the same in every process, and best a few times that of masters.
+        While a slot moves, what is on its shard waits.
     ``prefix``
         of every key (default ``asgi``). Layers of different prefixes share nothing.
     ``inbox_capacity``
@@ -108,7 +112,9 @@ class RedisChannelLayer(ProcessSide):
         **options: Any,
     ) -> None:
         self.shards = Shards(parse_hosts(hosts))
-        self.keys = Keys(prefix)
+        self._shard_keys = tuple(Keys(prefix, tag_of(place)) for place in self.shards.places)
+        #: Those of the first shard; but in a cluster of all.
+        self.keys = self._shard_keys[0]
         self.prefix = prefix
         if isinstance(inbox_capacity, bool) or not isinstance(inbox_capacity, int) or inbox_capacity < 1:
             raise InvalidChannelLayerError(
@@ -160,14 +166,15 @@ class RedisChannelLayer(ProcessSide):
             if other.is_closed():
                 session.drop()
                 self._end_session(session)
-        wake = self.keys.wake(f"{self.client_id}.{next(self._session_numbers)}")
+        number = next(self._session_numbers)
         seats = []
-        for outage in self._outages:
+        for outage, keys in zip(self._outages, self._shard_keys, strict=True):
             link = Link(loop, outage)
+            wake = keys.wake(f"{self.client_id}.{number}")
             channels = ChannelReader(
-                loop, link, outage, self.keys, wake, self.expiry, self._kept, self._offer_kept, self._on_expired
+                loop, link, outage, keys, wake, self.expiry, self._kept, self._offer_kept, self._on_expired
             )
-            seat = Seat(link, channels)
+            seat = Seat(link, channels, keys)
             if outage.may_move:
                 seat.watch(loop, self.reconnect_timeout / 3)
             seats.append(seat)
@@ -178,10 +185,6 @@ class RedisChannelLayer(ProcessSide):
         """Of the running loop, at the shard of a group or process."""
         seats = self._session().seats
         return seats[0] if len(seats) == 1 else seats[self.shards.of(name)]
-
-    def _seat_of_channel(self, channel: str) -> Seat:
-        seats = self._session().seats
-        return seats[0] if len(seats) == 1 else seats[self.shards.of_channel(channel)]
 
     def _end_session(self, session: Session) -> None:
         if self._sessions.get(session.loop) is session:
@@ -211,7 +214,7 @@ class RedisChannelLayer(ProcessSide):
                 return
             for shard, seat in enumerate(session.seats):
                 seat.inbox = InboxReader(
-                    session.loop, seat.link, self._outages[shard], self.keys, InboxSide(self, shard), self.heartbeat,
+                    session.loop, seat.link, self._outages[shard], seat.keys, InboxSide(self, shard), self.heartbeat,
                     self.lease,
                 )  # fmt: skip
             self._readers = tuple(seat.inbox for seat in session.seats if seat.inbox is not None)
@@ -271,15 +274,15 @@ class RedisChannelLayer(ProcessSide):
 
     def _find_route(self, channel: str) -> _Route:
         """Where messages for ``channel`` go and how, kept for the next one."""
-        keys, capacity = self.keys, self.get_capacity(channel)
+        capacity = self.get_capacity(channel)
         if "!" not in channel:
             route = _Route(
-                scripts.QUEUE_SEND, self.shards.of(channel), (keys.queue(channel),), (self._expiry_ms, capacity), b"",
-                capacity, False,
+                scripts.QUEUE_SEND, self.shards.of(channel), (self._keys(channel).queue(channel),),
+                (self._expiry_ms, capacity), b"", capacity, False,
             )  # fmt: skip
         else:
             owner = process_of(channel)
-            own = owner == self.client_id
+            own, keys = owner == self.client_id, self._keys(owner)
             route = _Route(
                 scripts.INBOX_SEND, self.shards.of(owner), (keys.inbox(owner), keys.full(owner)), self._inbox_head(),
                 wire.body(wire.OWN if own else wire.MESSAGE, channel), capacity, own,
@@ -330,14 +333,16 @@ class RedisChannelLayer(ProcessSide):
     def _push_sync(self, channel: str, payload: bytes) -> None:
         client = self._client(self.shards.of_channel(channel))
         if "!" not in channel:
-            code = client.run(scripts.QUEUE_SEND, (self.keys.queue(channel),), *self._queue_head(channel), payload)[0]
+            code = client.run(
+                scripts.QUEUE_SEND, (self._keys(channel).queue(channel),), *self._queue_head(channel), payload
+            )[0]
             if code != _STORED:
                 raise self._refuse(channel)
             return
         owner = process_of(channel)
         if owner == self.client_id and self.inbox.unread(channel) >= self.get_capacity(channel):
             raise self._refuse(channel)
-        keys = self.keys.inbox(owner), self.keys.full(owner)
+        keys = self._keys(owner).inbox(owner), self._keys(owner).full(owner)
         body = wire.body(wire.MESSAGE, channel, payload)
         code = client.run(scripts.INBOX_SEND, keys, *self._inbox_head(), body)[0]
         if code != _STORED:
@@ -366,7 +371,8 @@ class RedisChannelLayer(ProcessSide):
                 return channel, kept[0]
         wanted: dict[int, list[str]] = {}
         for channel in channels:
-            wanted.setdefault(self.shards.of(channel), []).append(self.keys.queue(channel))
+            shard = self.shards.of(channel)
+            wanted.setdefault(shard, []).append(self._shard_keys[shard].queue(channel))
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if ends is None else max(0.0, ends - time.monotonic())
@@ -375,7 +381,7 @@ class RedisChannelLayer(ProcessSide):
                 return None
             key, stamp, payload, now = popped
             if now - stamp < self._expiry_ms:
-                return self.keys.split(key)[1], payload
+                return key.rpartition(MARK)[2], payload
             self._on_expired()
 
     def _pop_shards(self, wanted: dict[int, list[str]], timeout: float | None) -> tuple[str, int, bytes, int] | None:
@@ -385,7 +391,7 @@ class RedisChannelLayer(ProcessSide):
 
         def keep(popped: tuple[str, int, bytes, int]) -> None:
             key, stamp, payload, now = popped
-            channel = self.keys.split(key)[1]
+            channel = key.rpartition(MARK)[2]
             self._kept.put(channel, payload, time.monotonic() + self.expiry - max(0, now - stamp) / 1000)
             self._offer_kept(channel)
 
@@ -393,8 +399,13 @@ class RedisChannelLayer(ProcessSide):
         first = turn % len(wanted)
         shards = [*wanted][first:] + [*wanted][:first]
         return pop_any(
-            [(self._client(shard), wanted[shard], self._client(shard, "end of a pop")) for shard in shards],
-            self.keys.wake(f"{self.client_id}.t{turn}"), timeout, keep,
+            [
+                (
+                    self._client(shard), wanted[shard], self._client(shard, "end of a pop"),
+                    self._shard_keys[shard].wake(f"{self.client_id}.t{turn}"),
+                )
+                for shard in shards
+            ], timeout, keep,
         )  # fmt: skip
 
     async def pending(self, channel: str) -> int:
@@ -402,13 +413,13 @@ class RedisChannelLayer(ProcessSide):
         if "!" in channel:
             self._check_own(channel)
             return self.inbox.unread(channel) + self._flying.get(channel, 0)
-        held: int = await self._seat(channel).link.call("LLEN", self.keys.queue(channel))
+        held: int = await self._seat(channel).link.call("LLEN", self._keys(channel).queue(channel))
         return held + self._kept.count(channel)
 
     def _depth_sync(self, channel: str) -> tuple[int | None, float | None]:
         if "!" in channel:
             return super()._depth_sync(channel)
-        client, key = self._client(self.shards.of_channel(channel)), self.keys.queue(channel)
+        client, key = self._client(self.shards.of_channel(channel)), self._keys(channel).queue(channel)
         try:
             held, oldest, clock = client.call("LLEN", key), client.call("LINDEX", key, 0), client.call("TIME")
         except ReplyError as error:
@@ -423,7 +434,7 @@ class RedisChannelLayer(ProcessSide):
     async def _join(self, group: str, channel: str) -> None:
         link = self._seat(group).link
         if "!" not in channel:
-            await link.run(scripts.JOIN_CHANNEL, (self.keys.group(group),), *self._join_channel(channel))
+            await link.run(scripts.JOIN_CHANNEL, (self._keys(group).group(group),), *self._join_channel(channel))
             return
         owner = process_of(channel)
         if owner != self.client_id:
@@ -437,7 +448,7 @@ class RedisChannelLayer(ProcessSide):
     def _join_sync(self, group: str, channel: str) -> None:
         client = self._client(self.shards.of(group))
         if "!" not in channel:
-            client.run(scripts.JOIN_CHANNEL, (self.keys.group(group),), *self._join_channel(channel))
+            client.run(scripts.JOIN_CHANNEL, (self._keys(group).group(group),), *self._join_channel(channel))
             return
         owner = process_of(channel)
         if owner == self.client_id and not self._readers:
@@ -450,14 +461,15 @@ class RedisChannelLayer(ProcessSide):
         return channel, self._group_expiry_ms, self.get_capacity(channel)
 
     def _join_other(self, owner: str, group: str, channel: str, token: bytes = b"") -> tuple[Any, ...]:
-        keys = self.keys.group(group), self.keys.lease(owner), self.keys.inbox(owner)
+        at = self._keys(group)
+        keys = at.group(group), at.lease(owner), at.inbox(owner)
         body = wire.body(wire.ADD, channel, group.encode("ascii") + b" " + token)
         return keys, owner, self._group_expiry_ms, self._lease_ms, self._inbox_lifetime, body
 
     async def _leave(self, group: str, channel: str) -> None:
         link = self._seat(group).link
         if "!" not in channel:
-            await link.call("HDEL", self.keys.group(group), "=" + channel)
+            await link.call("HDEL", self._keys(group).group(group), "=" + channel)
             return
         owner = process_of(channel)
         if owner != self.client_id:
@@ -470,7 +482,7 @@ class RedisChannelLayer(ProcessSide):
                 await self._push_discard(link, owner, group, channel, token)
 
     async def _push_discard(self, link: Link, owner: str, group: str, channel: str, token: bytes = b"") -> None:
-        key = self.keys.inbox(owner)
+        key = self._keys(group).inbox(owner)
         pushed = link.call("RPUSH", key, wire.note(wire.DISCARD, channel, group.encode("ascii") + b" " + token))
         link.post("PEXPIRE", key, self._inbox_lifetime)
         await pushed
@@ -478,26 +490,27 @@ class RedisChannelLayer(ProcessSide):
     def _leave_sync(self, group: str, channel: str) -> None:
         client = self._client(self.shards.of(group))
         if "!" not in channel:
-            client.call("HDEL", self.keys.group(group), "=" + channel)
+            client.call("HDEL", self._keys(group).group(group), "=" + channel)
             return
         owner = process_of(channel)
         if owner == self.client_id and not self._readers:
             self._discard(group, channel)
             return
-        client.call("RPUSH", self.keys.inbox(owner), wire.note(wire.DISCARD, channel, group.encode("ascii") + b" "))
-        client.call("PEXPIRE", self.keys.inbox(owner), self._inbox_lifetime)
+        key = self._keys(group).inbox(owner)
+        client.call("RPUSH", key, wire.note(wire.DISCARD, channel, group.encode("ascii") + b" "))
+        client.call("PEXPIRE", key, self._inbox_lifetime)
 
     def _publish_arguments(self, group: str, payload: bytes) -> tuple[Argument, ...]:
         body = wire.body(wire.GROUP, group, payload)
         return (
-            self.keys.base, body, len(body) - len(payload), self._expiry_ms, self._group_expiry_ms,
+            self._keys(group).base, body, len(body) - len(payload), self._expiry_ms, self._group_expiry_ms,
             self.inbox_capacity, self._inbox_lifetime, 0 if len(self.shards) == 1 else 1,
         )  # fmt: skip
 
     async def _publish(self, group: str, payload: bytes) -> None:
         arguments = self._publish_arguments(group, payload)
         full, met, gone, *elsewhere = await self._seat(group).link.run(
-            scripts.GROUP_SEND, (self.keys.group(group),), *arguments
+            scripts.GROUP_SEND, (self._keys(group).group(group),), *arguments
         )
         if gone:
             self.drops.count("gone", gone)
@@ -513,7 +526,12 @@ class RedisChannelLayer(ProcessSide):
         for raw, capacity in zip(members[::2], members[1::2], strict=True):
             channel = raw.decode("ascii")
             stored = self._seat(channel).link.push(
-                scripts.QUEUE_SEND, (self.keys.queue(channel),), (self._expiry_ms, capacity), payload, channel, capacity
+                scripts.QUEUE_SEND,
+                (self._keys(channel).queue(channel),),
+                (self._expiry_ms, capacity),
+                payload,
+                channel,
+                capacity,
             )
             if stored is None:
                 full += 1
@@ -532,12 +550,12 @@ class RedisChannelLayer(ProcessSide):
     def _publish_sync(self, group: str, payload: bytes) -> None:
         arguments = self._publish_arguments(group, payload)
         client = self._client(self.shards.of(group))
-        full, met, gone, *elsewhere = client.run(scripts.GROUP_SEND, (self.keys.group(group),), *arguments)
+        full, met, gone, *elsewhere = client.run(scripts.GROUP_SEND, (self._keys(group).group(group),), *arguments)
         if gone:
             self.drops.count("gone", gone)
         for raw, capacity in zip(elsewhere[::2], elsewhere[1::2], strict=True):
             channel = raw.decode("ascii")
-            queue = (self.keys.queue(channel),)
+            queue = (self._keys(channel).queue(channel),)
             client = self._client(self.shards.of(channel))
             full += client.run(scripts.QUEUE_SEND, queue, self._expiry_ms, capacity, payload)[0] != _STORED
         if full:
@@ -550,13 +568,14 @@ class RedisChannelLayer(ProcessSide):
         await asyncio.gather(*(self._wipe_shard(shard, seat.link) for shard, seat in enumerate(seats)))
 
     async def _wipe_shard(self, shard: int, link: Link) -> None:
-        await wipe(link, self.keys, self.shards.names[shard], self.client_id, self._inbox_lifetime)
+        keys = self._shard_keys[shard]
+        await wipe(link, keys, self.shards.names[shard], self.client_id, self._inbox_lifetime)
         if self._readers:
             # What was popped before the wipe is on its way here: it has arrived when the fence has.
             token = b"%d" % next(self._tokens)
             fence = self._fences[token] = asyncio.get_running_loop().create_future()
-            link.post("RPUSH", self.keys.inbox(self.client_id), wire.note(wire.FENCE, rest=token))
-            link.post("PEXPIRE", self.keys.inbox(self.client_id), self._inbox_lifetime)
+            link.post("RPUSH", keys.inbox(self.client_id), wire.note(wire.FENCE, rest=token))
+            link.post("PEXPIRE", keys.inbox(self.client_id), self._inbox_lifetime)
             try:
                 await asyncio.wait_for(fence, self.heartbeat)
             except asyncio.TimeoutError:
@@ -565,4 +584,4 @@ class RedisChannelLayer(ProcessSide):
     def _wipe_sync(self) -> None:
         own = "" if self._readers else self.client_id
         for shard, name in enumerate(self.shards.names):
-            wipe_sync(self._client(shard), self.keys, name, own, self._inbox_lifetime)
+            wipe_sync(self._client(shard), self._shard_keys[shard], name, own, self._inbox_lifetime)

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.address import Address
-from fastchannels.layers.redis.sentinel import Place, Sentinels
+from fastchannels.layers.redis.places import Place
 
 logger = logging.getLogger("fastchannels.layer")
 
@@ -26,9 +26,10 @@ LEAST_TIMEOUT: Final = 0.1  #: the same when hardly any of ``reconnect_timeout``
 REFUSAL: Final = 1.0  #: seconds that a refused login stands for the attempts that follow it
 
 #: Codes of error replies to a command that did not run because Redis starts, fails over or runs a slow script.
-NOT_RUN: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "BUSY"})
+#: In a cluster also because it has not got the slot, or is giving it away.
+NOT_RUN: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "BUSY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 #: What passes by itself beside them: the server is crowded, or ended a blocked pop when it changed its role.
-_PASSING: Final = NOT_RUN | {"TRYAGAIN", "UNBLOCKED"}
+_PASSING: Final = NOT_RUN | {"UNBLOCKED"}
 #: Redis 6.2 wraps what a command inside a script was answered.
 _IN_SCRIPT: Final = re.compile(r"ERR Error running script .*?: -([A-Z]+) ")
 
@@ -135,10 +136,10 @@ class Outage:
     @property
     def may_move(self) -> bool:
         """Redis may turn up in another place while the old one still takes connections."""
-        return isinstance(self.address, Sentinels)
+        return not isinstance(self.address, Address)
 
     def landed(self, line: Line, address: Address) -> None:
-        """``line`` was opened to ``address``. When Sentinels name another master than before, the others are cut.
+        """``line`` was opened to ``address``. When the master is another than before, the others are cut.
 
         A deposed master that hangs, or is behind a broken network, would not end the pops that wait there.
         """

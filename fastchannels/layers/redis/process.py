@@ -72,7 +72,8 @@ class ProcessSide(ChannelLayer):
 
     heartbeat: float = HEARTBEAT
     lease: float = LEASE
-    keys: Keys
+    #: By shard.
+    _shard_keys: tuple[Keys, ...]
     shards: Shards
 
     def _start_process(self) -> None:
@@ -112,6 +113,10 @@ class ProcessSide(ChannelLayer):
         self._flying.clear()
         self._seen.clear()
         self._moves.clear()
+
+    def _keys(self, name: str) -> Keys:
+        """Of the shard of a group or process, or of an ordinary channel."""
+        return self._shard_keys[self.shards.of(name)]
 
     @property
     def _reader(self) -> InboxReader | None:
@@ -185,7 +190,7 @@ class ProcessSide(ChannelLayer):
         """The lease at ``shard`` was new: Redis may know nothing of this process there any more (D-05)."""
         self.inbox_lost(shard)
         if shard == self._home:
-            key = self.keys.full(self.client_id)
+            key = self._shard_keys[self._home].full(self.client_id)
             link.post("DEL", key)
             if self._full:
                 link.post("SADD", key, *self._full)
@@ -239,18 +244,18 @@ class ProcessSide(ChannelLayer):
 
     def _tell_full(self, channel: str) -> None:
         self._full.add(channel)
-        key = self.keys.full(self.client_id)
+        key = self._shard_keys[self._home].full(self.client_id)
         self._post(self._home, "SADD", key, channel)
         self._post(self._home, "PEXPIRE", key, self._lease_ms)
 
     def _tell_room(self, channel: str) -> None:
         self._full.discard(channel)
-        self._post(self._home, "SREM", self.keys.full(self.client_id), channel)
+        self._post(self._home, "SREM", self._shard_keys[self._home].full(self.client_id), channel)
 
     # ------------------------------------------------------------------ members of groups
 
     def _join_own(self, group: str) -> tuple[Any, ...]:
-        keys = self.keys.group(group), self.keys.lease(self.client_id)
+        keys = self._keys(group).group(group), self._keys(group).lease(self.client_id)
         return keys, self.client_id, self._group_expiry_ms, self._lease_ms
 
     @contextlib.contextmanager
@@ -296,7 +301,9 @@ class ProcessSide(ChannelLayer):
         counter = self._seen.pop(group, None)
         if counter is not None:
             digest = scripts.LEAVE_PROCESS.digest
-            self._post(self.shards.of(group), "EVALSHA", digest, 1, self.keys.group(group), self.client_id, counter)
+            self._post(
+                self.shards.of(group), "EVALSHA", digest, 1, self._keys(group).group(group), self.client_id, counter
+            )
 
     def _post(self, shard: int, *command: Argument) -> None:
         """Run a command on the shard's link of the inboxes' loop, from any thread; one link keeps these in order."""

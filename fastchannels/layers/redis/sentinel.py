@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from fastchannels.exceptions import InvalidChannelLayerError
 from fastchannels.layers.redis.address import Address, parse_host
 
 PORT: Final = 26379
-#: Seconds that one Sentinel may take to answer: the others are asked as well in the time of one attempt.
-ASK_TIMEOUT: Final = 1.0
-
-#: Where a shard is.
-Place: TypeAlias = "Address | Sentinels"
 
 
 class MasterUnknown(ConnectionError):

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from fastchannels.layers.redis.connection import Link
+from fastchannels.layers.redis.keys import Keys
 from fastchannels.layers.redis.readers import ChannelReader, InboxReader
 
 
 class Seat:
     """The connections of one event loop to one host: the link, the readers of ordinary channels and of the inbox."""
 
-    def __init__(self, link: Link, channels: ChannelReader) -> None:
+    def __init__(self, link: Link, channels: ChannelReader, keys: Keys) -> None:
         self.link = link
+        self.keys = keys
         self.channels = channels
         self.inbox: InboxReader | None = None
         self._watch: asyncio.TimerHandle | None = None

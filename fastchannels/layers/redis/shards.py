@@ -7,7 +7,7 @@ from typing import Final
 
 from fastchannels._core.names import ShardRing, process_of
 from fastchannels.exceptions import InvalidChannelLayerError
-from fastchannels.layers.redis.sentinel import Place
+from fastchannels.layers.redis.places import Place
 
 _REPLICAS: Final = 128
 

@@ -17,23 +17,21 @@ AWAY_PAUSE: Final = 0.5
 
 #: ``(key, stamp, payload, now)``
 Popped: TypeAlias = "tuple[str, int, bytes, int]"
-#: The client that pops, its keys, and the client that ends a pop of the first.
-Shard: TypeAlias = "tuple[BlockingClient, list[str], BlockingClient]"
+#: The client that pops, its keys, the client that ends a pop of the first, and the list that it does so by.
+Shard: TypeAlias = "tuple[BlockingClient, list[str], BlockingClient, str]"
 
 
-def pop_any(
-    shards: Sequence[Shard], token: str, timeout: float | None, keep: Callable[[Popped], None]
-) -> Popped | None:
+def pop_any(shards: Sequence[Shard], timeout: float | None, keep: Callable[[Popped], None]) -> Popped | None:
     """The first entry of any key of any shard, or None after ``timeout`` seconds.
 
-    It waits in a blocking pop at every shard. When one gives an entry, the others are ended by a token on the list
-    ``token``, a name not used before; an entry that one of them gave meanwhile goes to ``keep``. Raises
+    It waits in a blocking pop at every shard. When one gives an entry, the others are ended by a token on their lists,
+    which have names not used before; an entry that one of them gave meanwhile goes to ``keep``. Raises
     ``LayerUnavailable`` when a shard is away for longer than ``reconnect_timeout``, over calls.
     """
     ends = None if timeout is None else time.monotonic() + timeout
     while True:
         # Without a wait nothing is taken that is not returned.
-        for client, keys, _ in shards:
+        for client, keys, _, _ in shards:
             popped = client.pop(keys, 0.0) if client.reach() else None
             if popped is not None:
                 return popped
@@ -41,23 +39,23 @@ def pop_any(
         if left is not None and left < LEAST_TIMEOUT:
             return None
         here = [shard for shard in shards if shard[0].connected]
-        pauses = [AWAY_PAUSE if len(here) < len(shards) else None, left, *(client.longest for client, _, _ in here)]
+        pauses = [AWAY_PAUSE if len(here) < len(shards) else None, left, *(client.longest for client, *_ in here)]
         left = min((pause for pause in pauses if pause is not None), default=None)
         if not here:
             time.sleep(AWAY_PAUSE if left is None else left)
             continue
-        popped = _wait(here, token, left, keep)
+        popped = _wait(here, left, keep)
         if popped is not None:
             return popped
 
 
-def _wait(shards: Sequence[Shard], token: str, left: float | None, keep: Callable[[Popped], None]) -> Popped | None:
+def _wait(shards: Sequence[Shard], left: float | None, keep: Callable[[Popped], None]) -> Popped | None:
     asked: dict[int, Shard] = {}
     poll = select.poll()
     taken: Popped | None = None
     try:
         for shard in shards:
-            client, keys, _ = shard
+            client, keys, _, token = shard
             try:
                 descriptor = client.ask(keys, left, token)
             except LayerUnavailable:
@@ -70,7 +68,7 @@ def _wait(shards: Sequence[Shard], token: str, left: float | None, keep: Callabl
             ready = poll.poll(None if pause is None else pause * 1000)
             if not ready:
                 # No answer long after its time: these connections are lost.
-                for client, _, _ in asked.values():
+                for client, *_ in asked.values():
                     client.close()
                 asked.clear()
             for descriptor, _ in ready:
@@ -86,7 +84,7 @@ def _wait(shards: Sequence[Shard], token: str, left: float | None, keep: Callabl
                         taken = popped
                     elif popped is not None:
                         keep(popped)
-        for client, _, ending in asked.values():
+        for client, _, ending, token in asked.values():
             try:
                 ending.call("RPUSH", token, "1")
                 ending.call("PEXPIRE", token, TOKEN_LIFETIME)
@@ -103,5 +101,5 @@ def _wait(shards: Sequence[Shard], token: str, left: float | None, keep: Callabl
         return taken
     finally:
         # Left early, by a signal: nobody will read these answers.
-        for client, _, _ in asked.values():
+        for client, *_ in asked.values():
             client.close()
