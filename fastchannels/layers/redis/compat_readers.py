@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final, Protocol
 
@@ -12,6 +11,7 @@ from fastchannels.layers.redis.connection import Link, pack
 from fastchannels.layers.redis.outage import Outage
 from fastchannels.layers.redis.popline import PopLine
 from fastchannels.layers.redis.readers import WAKE_LIFETIME, WAKE_RETRY
+from fastchannels.layers.redis.takers import Takers
 
 #: Messages of one inbox, and of one ordinary channel, that one pop takes at most.
 INBOX_BATCH: Final = 256
@@ -106,7 +106,7 @@ class CompatReader:
         self._interval = interval
         self._line = ScoredLine(loop, outage, self)
         #: By key of an ordinary channel, who waits for it.
-        self._waiters: dict[str, deque[asyncio.Future[tuple[bytes, float]]]] = {}
+        self._takers = Takers(loop, self.arm_soon, owner.keep)
         self._asked: set[str] = set()
         self._turn = 0
         self._arming = False
@@ -119,42 +119,14 @@ class CompatReader:
 
     async def take(self, key: str) -> bytes:
         """The next body of an ordinary channel. What a cancelled caller was given goes to the next reader here."""
-        future: asyncio.Future[tuple[bytes, float]] = self.loop.create_future()
-        self._waiters.setdefault(key, deque()).append(future)
-        self.arm_soon()
-        try:
-            return (await future)[0]
-        except asyncio.CancelledError:
-            if not future.cancelled() and future.done() and future.exception() is None:
-                self._give(key, *future.result(), first=True)
-            raise
-        finally:
-            waiting = self._waiters.get(key)
-            if waiting is not None and future in waiting:
-                waiting.remove(future)
-                if not waiting:
-                    del self._waiters[key]
-                self.arm_soon()
-
-    def _give(self, key: str, body: bytes, deadline: float, first: bool = False) -> None:
-        waiting = self._waiters.get(key)
-        while waiting:
-            future = waiting.popleft()
-            if not waiting:
-                del self._waiters[key]
-            if not future.done():
-                future.set_result((body, deadline))
-                return
-        self._owner.keep(key, body, deadline, first)
+        return await self._takers.take(key)
 
     def offer_kept(self, key: str) -> None:
         """Give what another loop kept for ``key`` to the readers here."""
-        while key in self._waiters and (taken := self._owner.take_kept(key)) is not None:
-            self._give(key, *taken, first=True)
-        self.arm_soon()
+        self._takers.offer(key, self._owner.take_kept)
 
     def waits_for(self, key: str) -> bool:
-        return key in self._waiters
+        return key in self._takers
 
     # ------------------------------------------------------------------ the pop
 
@@ -178,7 +150,7 @@ class CompatReader:
         self._arming = False
         if self._closing:
             return
-        wanted = {*self._owner.inbox_keys(self), *self._waiters}
+        wanted = {*self._owner.inbox_keys(self), *self._takers}
         if self._line.blocked:
             if wanted != self._asked:
                 self.wake()
@@ -193,11 +165,11 @@ class CompatReader:
         if more and not self._begun:
             self._begun = True
             self._owner.begin(self.link)
-        keys = [*more, *self._waiters]
+        keys = [*more, *self._takers]
         self._asked = set(keys)
-        for key, waiting in self._waiters.items():
-            if len(waiting) > 1:
-                more[key] = min(CHANNEL_BATCH, len(waiting) - 1)
+        for key, count in self._takers.counts().items():
+            if count > 1:
+                more[key] = min(CHANNEL_BATCH, count - 1)
         self._turn += 1
         turn = self._turn % len(keys) if keys else 0
         return [self._wake, *keys[turn:], *keys[:turn]], more
@@ -235,7 +207,7 @@ class CompatReader:
         for entry in entries:
             admitted = self._owner.admit(entry, now)
             if admitted is not None:
-                self._give(key, *admitted)
+                self._takers.give(key, *admitted)
 
     def on_end_of_batch(self) -> None:
         self._waking = False
@@ -252,11 +224,7 @@ class CompatReader:
         self.arm_soon()
 
     def on_unavailable(self, error: LayerUnavailable) -> bool:
-        waiters, self._waiters = self._waiters, {}
-        for waiting in waiters.values():
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(LayerUnavailable(str(error)))
+        self._takers.fail(error)
         reads_inboxes = bool(self._owner.inbox_keys(self))
         if reads_inboxes:
             self._owner.inbox_unavailable(error)
@@ -269,10 +237,7 @@ class CompatReader:
             self._timer.cancel()
         await self.fence()
         self._line.close()
-        waiters, self._waiters = self._waiters, {}
-        for future in [future for waiting in waiters.values() for future in waiting]:
-            if not future.done():
-                future.set_exception(LayerUnavailable("the channel layer was closed while this waited for a message"))
+        self._takers.fail(LayerUnavailable("the channel layer was closed while this waited for a message"))
 
     def drop(self) -> None:
         """:meth:`close` when the loop cannot run."""

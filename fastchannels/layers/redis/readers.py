@@ -16,6 +16,7 @@ from fastchannels.layers.redis.connection import Link
 from fastchannels.layers.redis.keys import Keys
 from fastchannels.layers.redis.outage import Outage
 from fastchannels.layers.redis.popline import CLOSE_TIMEOUT, PopLine
+from fastchannels.layers.redis.takers import Takers
 
 #: Entries of the inbox that one pop takes.
 INBOX_BATCH: Final = 256
@@ -103,8 +104,7 @@ class ChannelReader:
         self._on_kept = on_kept
         self._on_expired = on_expired
         self._line = PopLine(loop, outage, self)
-        #: Channels somebody waits for, the longest unserved first.
-        self._waiters: dict[str, deque[asyncio.Future[tuple[bytes, float]]]] = {}
+        self._takers = Takers(loop, self._arm_soon, self._keep)
         self._asked: set[str] = set()
         self._arming = False
         self._waking = False
@@ -113,43 +113,18 @@ class ChannelReader:
 
     async def take(self, channel: str) -> bytes:
         """The next payload of ``channel``. A cancelled caller's message goes to the next reader in this process."""
-        future: asyncio.Future[tuple[bytes, float]] = self._loop.create_future()
-        self._waiters.setdefault(channel, deque()).append(future)
-        self._arm_soon()
-        try:
-            return (await future)[0]
-        except asyncio.CancelledError:
-            if not future.cancelled() and future.done() and future.exception() is None:
-                self._give(channel, *future.result(), first=True)
-            raise
-        finally:
-            waiting = self._waiters.get(channel)
-            if waiting is not None and future in waiting:
-                waiting.remove(future)
-                if not waiting:
-                    del self._waiters[channel]
-                self._arm_soon()
+        return await self._takers.take(channel)
 
-    def _give(self, channel: str, payload: bytes, deadline: float, first: bool = False) -> None:
-        waiting = self._waiters.get(channel)
-        while waiting:
-            future = waiting.popleft()
-            if not waiting:
-                del self._waiters[channel]
-            if not future.done():
-                future.set_result((payload, deadline))
-                return
+    def _keep(self, channel: str, payload: bytes, deadline: float, first: bool) -> None:
         self._kept.put(channel, payload, deadline, first)
         self._on_kept(channel)
 
     def offer_kept(self, channel: str) -> None:
         """Give what another loop kept for ``channel`` to the readers here."""
-        while channel in self._waiters and (taken := self._kept.take(channel)) is not None:
-            self._give(channel, *taken, first=True)
-        self._arm_soon()
+        self._takers.offer(channel, self._kept.take)
 
     def waits_for(self, channel: str) -> bool:
-        return channel in self._waiters
+        return channel in self._takers
 
     def _arm_soon(self) -> None:
         # Once a tick, so that a reader who comes back for its next message is counted, and one who comes and goes
@@ -160,14 +135,14 @@ class ChannelReader:
 
     def _arm(self) -> None:
         self._arming = False
-        waiters = self._waiters
+        takers = self._takers
         if self._line.blocked:
-            if waiters.keys() != self._asked:
+            if self._asked != set(takers):
                 self.wake()
-        elif waiters:
-            self._asked = set(waiters)
-            count = min(CHANNEL_BATCH, min(map(len, waiters.values())))
-            self._line.pop((self._wake, *map(self._keys.queue, waiters)), count)
+        elif takers:
+            self._asked = set(takers)
+            count = min(CHANNEL_BATCH, min(takers.counts().values()))
+            self._line.pop((self._wake, *map(self._keys.queue, takers)), count)
         else:
             self._line.forget()
 
@@ -204,9 +179,8 @@ class ChannelReader:
                 if age >= self._expiry:
                     self._on_expired()
                 else:
-                    self._give(channel, payload, clock + self._expiry - age)
-            if channel in self._waiters:
-                self._waiters[channel] = self._waiters.pop(channel)
+                    self._takers.give(channel, payload, clock + self._expiry - age)
+            self._takers.served(channel)
         self._arm_soon()
 
     def on_lost(self) -> None:
@@ -214,11 +188,7 @@ class ChannelReader:
         self._arm_soon()
 
     def on_unavailable(self, error: LayerUnavailable) -> bool:
-        waiters, self._waiters = self._waiters, {}
-        for waiting in waiters.values():
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(LayerUnavailable(str(error)))
+        self._takers.fail(error)
         return False
 
     async def close(self) -> None:
