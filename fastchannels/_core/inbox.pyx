@@ -148,7 +148,7 @@ cdef class Inbox:
         cdef int outcome
         cdef SharedPayload shared = SharedPayload(payload)
         loop = running_loop()
-        # HOT: benchmarks/bench_group.py
+        # HOT: benchmarks/bench_inbox.py
         for channel in channels:
             queue = self._queues.get(channel)
             if queue is not None and queue.receiver is not None:

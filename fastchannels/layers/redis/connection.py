@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self._loop.call_soon_threadsafe(self.abort, error)
 
-    # HOT: benchmarks/bench_layers.py
+    # HOT: benchmarks/layers.py
     def data_received(self, data: bytes) -> None:
         parser = self._parser
         try:

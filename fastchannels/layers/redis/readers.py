@@ -306,7 +306,7 @@ class InboxReader:
             self._confirmed = True
             self._owner.store_back()
 
-    # HOT: benchmarks/bench_layers.py
+    # HOT: benchmarks/layers.py
     def on_batch(self, key: str, entries: list[bytes], now: int) -> None:
         if not self._closing:
             self._line.pop((self._key,), INBOX_BATCH)
