@@ -68,11 +68,11 @@ async def cancel_at_any_await(
 @pytest.mark.parametrize("readers", [1, 3])
 @pytest.mark.parametrize("kind", ["ordinary", "local", "own"])
 def test_receives_cancelled_at_any_await(make_layer: Any, kind: str, readers: int) -> None:
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(STEPS)
     def run(steps: list[tuple[str, int, int]]) -> None:
         layer = make_layer(capacity=10_000)
-        sender = layer if kind == "own" else make_layer(prefix=layer.prefix)
+        sender = layer if kind == "own" else make_layer(prefix=layer.prefix, capacity=10_000)
 
         async def use() -> None:
             name = "jobs" if kind == "ordinary" else await layer.new_channel()
