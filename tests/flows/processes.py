@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -32,7 +33,7 @@ class Process:
         self.popen = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(env or {})},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -103,17 +104,20 @@ class Process:
 
     def kill(self) -> None:
         """End it the way a crash does."""
-        os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self.popen.wait(10)
         self._reader.join(10)
 
     def terminate(self, timeout: float = 15) -> int:
-        """Ask it to end and wait; kill its group when it does not."""
+        """Ask it to end and wait; kill its group when it does not, after each process told where it hangs."""
         if self.popen.poll() is None:
             self.popen.terminate()
         try:
             status = self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGABRT)  # faulthandler prints the stacks of all threads
+            self._reader.join(5)
             self.kill()
             told = f"{self.arguments} did not end within {timeout} s of SIGTERM:\n{self.output}"
             raise AssertionError(told) from None
