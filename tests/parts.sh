@@ -10,6 +10,7 @@ need() { # PROGRAM PACKAGE
 need redis-server redis-server
 command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || needed+=(chromium)
 need chromedriver chromium-driver
+need openssl openssl
 [ ${#needed[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 
 BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
-
-needs_redis = pytest.mark.skipif(BINARY is None, reason="no redis-server or valkey-server is installed")
 
 
 def free_port() -> int:
@@ -42,7 +39,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}"
 
     def start(self) -> RedisServer:
-        assert BINARY is not None
+        assert BINARY is not None, "the tests need redis-server (or valkey-server): make parts installs it"
         assert self._process is None
         self._process = subprocess.Popen(
             [BINARY, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.path), "--save", "",

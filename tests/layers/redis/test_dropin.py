@@ -25,10 +25,8 @@ from django.test import override_settings
 from fastchannels.exceptions import InvalidChannelLayerError, LayerUnavailable
 from fastchannels.layers.redis import RedisChannelLayer
 
-from ..redis_server import RedisServer, needs_redis, running
+from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, HELLO, in_thread, soon, until
-
-pytestmark = needs_redis
 
 BACKEND = "fastchannels.layers.redis.RedisChannelLayer"
 RETRY = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 1)

@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 from fastchannels.layers.redis import RedisChannelLayer
 from fastchannels.layers.redis.process import HEARTBEAT, LEASE
 
-from ..redis_server import RedisServer, needs_redis, running
+from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, in_thread, soon, until
 from .peer import peer
-
-pytestmark = needs_redis
 
 ROOT = Path(__file__).parents[3]
 

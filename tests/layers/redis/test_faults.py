@@ -21,11 +21,9 @@ import pytest
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import RedisChannelLayer
 
-from ..redis_server import RedisServer, needs_redis, running
+from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, HELLO, soon, until
 from .proxy import DOWN, UP, Proxy, proxied
-
-pytestmark = needs_redis
 
 #: Seconds after its return in which every path works again, and what a busy machine may add to them.
 RESUME = 2.0

@@ -16,10 +16,8 @@ from fastchannels.layers.redis.keys import Keys
 from fastchannels.layers.redis.outage import Outage
 from fastchannels.layers.redis.readers import InboxReader
 
-from ..redis_server import RedisServer, needs_redis, running
+from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, soon, until
-
-pytestmark = needs_redis
 
 LOST, BACK = {"type": "redis.lost"}, {"type": "redis.back"}
 

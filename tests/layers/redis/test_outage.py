@@ -20,10 +20,8 @@ from fastchannels.layers.redis import RedisChannelLayer
 from fastchannels.layers.redis.address import Address
 from fastchannels.layers.redis.outage import Attempts, Outage, ReplyError, is_passing
 
-from ..redis_server import RedisServer, needs_redis, running
+from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, HELLO, soon, until
-
-pytestmark = needs_redis
 
 
 @pytest.fixture
@@ -213,8 +211,7 @@ async def test_refused_login_is_an_error_at_once(tmp_path: Path, login: str, cap
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """Of 127.0.0.1, signed by itself; its key is beside it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl to make a certificate")
+    assert shutil.which("openssl"), "the tests need openssl to make a certificate: make parts installs it"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
          "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],

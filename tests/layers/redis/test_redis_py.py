@@ -16,10 +16,8 @@ import redis
 
 from fastchannels.layers.redis.address import parse_host
 
-from ..redis_server import RedisServer, needs_redis
+from ..redis_server import RedisServer
 from ..waits import soon, until
-
-pytestmark = needs_redis
 
 #: Seconds that the readers wait. redis-py 8 gives its own connections a timeout of 5 s (D-43).
 IDLE = float(os.environ.get("FASTCHANNELS_TEST_IDLE", "5.5"))
