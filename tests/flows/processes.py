@@ -102,6 +102,10 @@ class Process:
         """What Ctrl-C sends, to this process alone."""
         self.popen.send_signal(signal.SIGINT)
 
+    def ctrl_c(self) -> None:
+        """What Ctrl-C at a terminal sends: to this process and those it started."""
+        os.killpg(self.pid, signal.SIGINT)
+
     def kill(self) -> None:
         """End it the way a crash does."""
         with contextlib.suppress(ProcessLookupError):

@@ -141,6 +141,9 @@ class TestChannelMode:
             eventually(
                 lambda: project.touch("site_settings/settings.py") and fetch(f"http://127.0.0.1:{port}/pid/"), "served"
             )
+            # The first process is Django's own reloader here, since our app could not be loaded when it started.
+            process.ctrl_c()
+            process.wait()
 
 
 def _closed(socket):
