@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from fastchannels.exceptions import UsageError
-from fastchannels.server.bridge_asgi import Application
+from fastchannels.server.asgi_scope import Application
 
 logger = logging.getLogger("fastchannels.server")
 

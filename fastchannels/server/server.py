@@ -15,7 +15,8 @@ from typing import IO, Any
 
 from fastchannels.exceptions import UsageError
 from fastchannels.server.access_log import AccessLog
-from fastchannels.server.bridge_asgi import Application, AsgiBridge
+from fastchannels.server.asgi_scope import Application
+from fastchannels.server.bridge_asgi import AsgiBridge
 from fastchannels.server.bridge_channels import ChannelBridge, Layer
 from fastchannels.server.config import ActionLogger, Config, Context
 from fastchannels.server.lifespan import Lifespan

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import re
 
+import websockets
+
 from fastchannels.server.server import Config, Server
 
 DEADLINE = 10.0
@@ -114,3 +116,32 @@ UPGRADE = (
 def text_of(page: bytes) -> str:
     """An error page without its tags."""
     return re.sub(r"<[^>]*>", " ", page.decode())
+
+
+def http_only(application):
+    async def run(scope, receive, send):
+        if scope["type"] != "http":
+            raise NotImplementedError
+        await application(scope, receive, send)
+
+    return run
+
+
+def websocket_only(application):
+    async def run(scope, receive, send):
+        if scope["type"] != "websocket":
+            raise NotImplementedError
+        await application(scope, receive, send)
+
+    return run
+
+
+async def answer(send, body=b"ok", status=200, more=False):
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def open_socket(server, path="/", **options):
+    options.setdefault("open_timeout", DEADLINE)
+    options.setdefault("close_timeout", DEADLINE)
+    return websockets.connect(f"ws://127.0.0.1:{port_of(server)}{path}", **options)
