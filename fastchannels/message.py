@@ -25,9 +25,10 @@ class Message:
     protocol server adds for the worker (:mod:`fastchannels.envelope`) are taken out of it.
     """
 
-    # Set by the decorators of fastchannels.sessions.
+    # Set by the decorators of fastchannels.sessions and fastchannels.auth.
     channel_session: ChannelSession
     http_session: SessionBase | None
+    user: Any
 
     def __init__(self, content: dict[str, Any], channel_name: str, channel_layer: ChannelLayerWrapper) -> None:
         #: The place of the message among the events of its socket; None when it is no socket's event.

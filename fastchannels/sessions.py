@@ -129,6 +129,9 @@ class ChannelSession:
         """Remove every key; the socket goes on with an empty session."""
         self.clear()
 
+    def cycle_key(self) -> None:
+        """Django asks for a new key at a login; a session without a key has nothing to change."""
+
     def save(self) -> None:
         """Put the session as it is now into the acknowledgement of this event, and into a retry of it.
 
@@ -151,7 +154,8 @@ class ChannelSession:
         self.modified = False
 
 
-def _message_of(args: tuple[Any, ...], decorator: str) -> Message:
+def message_of(args: tuple[Any, ...], decorator: str) -> Message:
+    """The message among the first two positional ``args``, so that a method is served too. ``ValueError`` without."""
     for argument in args[:2]:
         if isinstance(argument, Message):
             return argument
@@ -192,15 +196,38 @@ def _decorate(func: F, opened: Callable[[Message], Any], name: str) -> F:
 
         @functools.wraps(func)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with opened(_message_of(args, name)):
+            with opened(message_of(args, name)):
                 return await func(*args, **kwargs)
 
     else:
 
         @functools.wraps(func)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with opened(_message_of(args, name)):
+            with opened(message_of(args, name)):
                 return func(*args, **kwargs)
+
+    return wrapper  # type: ignore[no-any-return]
+
+
+def prepared(func: F, prepare: Callable[[Message, bool], None], name: str) -> F:
+    """``func`` with ``prepare(message, lazy)`` called before it, off the event loop when ``func`` is ``async``.
+
+    ``lazy`` tells whether the consumer itself may ask the database: on an event loop it may not.
+    """
+    wrapper: Any
+    if inspect.iscoroutinefunction(func):
+
+        @functools.wraps(func)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            await sync_to_async(prepare)(message_of(args, name), False)
+            return await func(*args, **kwargs)
+
+    else:
+
+        @functools.wraps(func)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            prepare(message_of(args, name), True)
+            return func(*args, **kwargs)
 
     return wrapper  # type: ignore[no-any-return]
 
@@ -242,7 +269,7 @@ def _with_http_session(func: F, prepare: Callable[[Message], None], name: str) -
 
         @functools.wraps(func)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            message = _message_of(args, name)
+            message = message_of(args, name)
             prepare(message)
             try:
                 return await func(*args, **kwargs)
@@ -254,7 +281,7 @@ def _with_http_session(func: F, prepare: Callable[[Message], None], name: str) -
 
         @functools.wraps(func)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            message = _message_of(args, name)
+            message = message_of(args, name)
             prepare(message)
             try:
                 return func(*args, **kwargs)

@@ -29,6 +29,7 @@ from fastchannels.exceptions import ChannelFull, ChannelSocketException, Consume
 from fastchannels.handler import AsgiHandler, server_error
 from fastchannels.layers.memory import InMemoryChannelLayer
 from fastchannels.message import Message
+from fastchannels.security.websockets import refused_origin
 from fastchannels.sessions import check_settings
 from fastchannels.signals import consumer_finished, consumer_started, worker_process_ready, worker_ready
 
@@ -224,6 +225,9 @@ class Worker:
             match = self._match(message)
             if match is None:
                 self._acknowledge(message)
+            elif channel == "websocket.connect" and (reason := refused_origin(message)):
+                logger.warning("a socket of %s is refused: %s", message.get("path"), reason)
+                self._acknowledge(message, {"accept": False})
             else:
                 self._consume(message, *match)
         finally:
@@ -242,10 +246,13 @@ class Worker:
             logger.exception("routing a message failed%s: it is dropped", _where(message))
             return None
 
-    def _acknowledge(self, message: Message) -> None:
-        """Let the socket of ``message`` go on, without a consumer."""
+    def _acknowledge(self, message: Message, *replies: dict[str, Any]) -> None:
+        """Let the socket of ``message`` go on with ``replies``, without a consumer."""
         pending_message_store.prepare()
         self._fill_frame(message)
+        if message.reply_channel is not None:
+            for reply in replies:
+                message.reply_channel.send(reply)
         pending_message_store.send_and_flush()
 
     def _fill_frame(self, message: Message) -> Frame:

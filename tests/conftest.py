@@ -4,9 +4,21 @@ Configured without ``DJANGO_SETTINGS_MODULE``, which the processes that some tes
 """
 
 import django
+import pytest
 from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
 
 from tests import settings as values
 
 settings.configure(**{name: getattr(values, name) for name in dir(values) if name.isupper()})
 django.setup()
+
+
+@pytest.fixture
+def database():
+    """Empty tables for all installed apps."""
+    call_command("migrate", verbosity=0, run_syncdb=True)
+    yield connection
+    call_command("flush", verbosity=0, interactive=False)
+    connection.close()

@@ -3,8 +3,22 @@
 ALLOWED_HOSTS = ["*"]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CHANNEL_LAYERS = {"default": {"BACKEND": "fastchannels.layers.memory.InMemoryChannelLayer"}}
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        # One database in memory for all threads, as long as one of them is connected.
+        "NAME": "file:tests?mode=memory&cache=shared",
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 FASTCHANNELS_ROUTING = {"default": []}
-INSTALLED_APPS = ["fastchannels", "django.contrib.sessions", "django.contrib.staticfiles"]
+INSTALLED_APPS = [
+    "fastchannels",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+]
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
 ROOT_URLCONF = "tests.urls"
 SECRET_KEY = "only for the tests"
