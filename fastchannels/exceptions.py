@@ -26,7 +26,7 @@
 
 Raised by consumers to steer the worker (the names of Channels 1.x): :exc:`ConsumeLater`, :exc:`ResponseLater`,
 :exc:`DenyConnection`, :exc:`RequestTimeout`, :exc:`RequestAborted`, :exc:`ChannelSocketException`,
-:exc:`WebsocketCloseException`.
+:exc:`WebsocketCloseException`. Raised to a consumer: :exc:`SendNotAvailableOnDemultiplexer`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ __all__ = [
     "RequestAborted",
     "RequestTimeout",
     "ResponseLater",
+    "SendNotAvailableOnDemultiplexer",
     "UsageError",
     "WebSocketError",
     "WebsocketCloseException",
@@ -163,6 +164,10 @@ class RequestTimeout(Exception):
 
 class RequestAborted(Exception):
     """The client left before the body of its request had arrived."""
+
+
+class SendNotAvailableOnDemultiplexer(Exception):
+    """A consumer behind a demultiplexer sent a frame that names no stream."""
 
 
 class ChannelSocketException(Exception):

@@ -6,8 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from django.core.exceptions import ImproperlyConfigured
-
+from fastchannels.auth import channel_session_user
 from fastchannels.message import Message
 from fastchannels.routing import RouteClass
 from fastchannels.sessions import channel_session
@@ -23,17 +22,8 @@ class BaseConsumer:
     #: Whether the methods get ``message.channel_session``.
     channel_session: ClassVar[bool] = False
 
-    #: Switches of 1.x that this version does not have; a class that sets one is refused.
-    _absent: ClassVar[tuple[str, ...]] = ("channel_session_user", "http_user", "http_user_and_session")
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for switch in cls._absent:
-            if getattr(cls, switch, False):
-                raise ImproperlyConfigured(
-                    f"{cls.__qualname__}.{switch} = True: this version has no decorators for users; "
-                    "use http_session and channel_session of fastchannels.sessions"
-                )
+    #: Whether they get ``message.user`` from the channel session, and the channel session with it.
+    channel_session_user: ClassVar[bool] = False
 
     def __init__(self, message: Message, **kwargs: Any) -> None:
         self.message = message
@@ -57,6 +47,8 @@ class BaseConsumer:
     def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
         """The method for ``message``, with its decorators. Override it to add your own."""
         handler: Callable[..., Any] = getattr(self, self.method_mapping[message.channel.name])
+        if self.channel_session_user:
+            return channel_session_user(handler)
         return channel_session(handler) if self.channel_session else handler
 
     def dispatch(self, message: Message, **kwargs: Any) -> None:

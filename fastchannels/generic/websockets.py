@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from fastchannels.channel import Group
+from django.core.serializers.json import DjangoJSONEncoder
+
+from fastchannels.auth import (
+    channel_and_http_session_user_from_http,
+    channel_session_user,
+    channel_session_user_from_http,
+)
+from fastchannels.channel import Channel, Group
+from fastchannels.exceptions import SendNotAvailableOnDemultiplexer
 from fastchannels.generic.base import BaseConsumer
 from fastchannels.message import Message
 from fastchannels.sessions import enforce_ordering, warn_slight_ordering
 
-__all__ = ["JsonWebsocketConsumer", "WebsocketConsumer"]
+__all__ = ["JsonWebsocketConsumer", "WebsocketConsumer", "WebsocketDemultiplexer", "WebsocketMultiplexer"]
 
 
 def _frame(text: str | None, bytes: bytes | None, close: bool | int) -> dict[str, Any]:
@@ -43,6 +52,10 @@ class WebsocketConsumer(BaseConsumer):
     #: Not needed any more: it warns (D-03).
     slight_ordering: ClassVar[bool] = False
     groups: ClassVar[Iterable[str] | None] = None
+    #: The user of the page's session is known from the connect on: ``message.user`` at every event.
+    http_user: ClassVar[bool] = False
+    #: The same, with ``message.http_session`` at every event.
+    http_user_and_session: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -56,6 +69,11 @@ class WebsocketConsumer(BaseConsumer):
     def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
         """The method for ``message``, with its decorators."""
         handler = super().get_handler(message, **kwargs)
+        if self.http_user_and_session:
+            handler = channel_and_http_session_user_from_http(handler)
+        elif self.http_user:
+            first = message.channel.name == "websocket.connect"
+            handler = (channel_session_user_from_http if first else channel_session_user)(handler)
         return enforce_ordering(handler) if self.strict_ordering else handler
 
     def connection_groups(self, **kwargs: Any) -> Iterable[str]:
@@ -146,6 +164,94 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     def encode_json(cls, content: Any) -> str:
         """Content to text."""
         return json.dumps(content)
+
+
+class WebsocketMultiplexer:
+    """Sends to one stream of a socket: frames ``{"stream": ..., "payload": {...}}``."""
+
+    def __init__(self, stream: str, reply_channel: Channel) -> None:
+        self.stream = stream
+        self.reply_channel = reply_channel
+
+    def send(self, payload: Any) -> None:
+        """Send ``payload`` on this stream to the socket."""
+        self.reply_channel.send(self.encode(self.stream, payload))
+
+    @classmethod
+    def encode_json(cls, content: Any) -> str:
+        """Content to text; dates, decimals and UUIDs as Django writes them."""
+        return json.dumps(content, cls=DjangoJSONEncoder)
+
+    @classmethod
+    def encode(cls, stream: str, payload: Any) -> dict[str, Any]:
+        """The reply that carries ``payload`` on ``stream``."""
+        return {"text": cls.encode_json({"stream": stream, "payload": payload})}
+
+    @classmethod
+    def group_send(cls, name: str, stream: str, payload: Any, close: bool | int = False) -> None:
+        """Send ``payload`` on ``stream`` to every socket of the group ``name``."""
+        message = cls.encode(stream, payload)
+        if close:
+            message["close"] = close
+        Group(name).send(message)
+
+
+class WebsocketDemultiplexer(JsonWebsocketConsumer):
+    """Several consumers on one socket: each frame ``{"stream": ..., "payload": {...}}`` goes to that of its stream.
+
+    A consumer is called with the message, whose ``text`` is the payload as JSON, and with the keyword argument
+    ``multiplexer`` to answer by. Connect and disconnect go to all of them.
+    """
+
+    #: Name of the stream to its consumer: a class, or any callable.
+    consumers: ClassVar[dict[str, Any]] = {}
+    multiplexer_class: ClassVar[type[WebsocketMultiplexer]] = WebsocketMultiplexer
+
+    def receive(self, content: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Hand the payload to its stream. ``ValueError`` for a frame that names none, or carries no dict."""
+        if not isinstance(content, dict) or "stream" not in content or "payload" not in content:
+            raise ValueError('a multiplexed frame is {"stream": ..., "payload": {...}}')
+        stream, payload = content["stream"], content["payload"]
+        if not isinstance(stream, str) or stream not in self.consumers:
+            raise ValueError(f"no consumer for the stream {stream!r}: there is {', '.join(sorted(self.consumers))}")
+        if not isinstance(payload, dict):
+            raise ValueError(f"the payload on the stream {stream!r} is not a dict but {type(payload).__name__}")
+        self.message.content["text"] = self.encode_json(payload)
+        self._dispatch_to(stream, **kwargs)
+
+    def connect(self, message: Message, **kwargs: Any) -> None:
+        """Accept, then tell every stream."""
+        super().connect(message, **kwargs)
+        for stream in self.consumers:
+            self._dispatch_to(stream, **kwargs)
+
+    def disconnect(self, message: Message, **kwargs: Any) -> None:
+        """Tell every stream."""
+        for stream in self.consumers:
+            self._dispatch_to(stream, **kwargs)
+
+    def _dispatch_to(self, stream: str, **kwargs: Any) -> None:
+        consumer = self.consumers[stream]
+        if isinstance(consumer, type) and hasattr(consumer, "send"):
+            consumer = _without_send(consumer)
+        kwargs["multiplexer"] = self.multiplexer_class(stream, _reply(self.message))
+        consumer(self.message, **kwargs)
+
+    def send(self, *args: Any, **kwargs: Any) -> None:
+        """``SendNotAvailableOnDemultiplexer``: a frame must name its stream."""
+        raise SendNotAvailableOnDemultiplexer("use multiplexer.send() of the keyword argument multiplexer")
+
+    @classmethod
+    def group_send(cls, *args: Any, **kwargs: Any) -> None:
+        """``SendNotAvailableOnDemultiplexer``: a frame must name its stream."""
+        raise SendNotAvailableOnDemultiplexer("use WebsocketMultiplexer.group_send()")
+
+
+@functools.lru_cache(maxsize=256)
+def _without_send(consumer: Any) -> Any:
+    """The class ``consumer`` as it is dispatched here; it keeps its own ``send`` elsewhere (D-23)."""
+    attributes = {"send": WebsocketDemultiplexer.send, "__module__": consumer.__module__}
+    return type(consumer.__name__, (consumer,), attributes)
 
 
 def _reply(message: Message) -> Any:

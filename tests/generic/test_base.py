@@ -1,5 +1,4 @@
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 
 from fastchannels.generic import BaseConsumer
 from fastchannels.routing import Router
@@ -57,13 +56,18 @@ def test_channel_session_is_a_switch():
     assert message.session_changed
 
 
-@pytest.mark.parametrize("switch", ["channel_session_user", "http_user", "http_user_and_session"])
-def test_switches_that_this_version_lacks_are_refused(switch):
-    with pytest.raises(ImproperlyConfigured, match=f"{switch} = True"):
-        type("Mine", (BaseConsumer,), {switch: True})
-    with pytest.raises(ImproperlyConfigured, match=switch):
-        Recorder.as_route({switch: True})
-    type("Mine", (BaseConsumer,), {switch: False})
+def test_channel_session_user_is_a_switch(database):
+    class Greeter(BaseConsumer):
+        method_mapping = {"a": "on_a"}
+        channel_session_user = True
+
+        def on_a(self, message):
+            assert message.user.is_anonymous
+            message.channel_session["n"] = 1
+
+    message = make_event(LAYER, "a")
+    Greeter(message)
+    assert message.session_changed
 
 
 def test_an_async_method_is_refused():

@@ -1,9 +1,23 @@
+import json
+from datetime import date
+from decimal import Decimal
+
 import pytest
+from django.conf import settings
+from django.contrib.auth import login
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.cache import SessionStore
+from django.http import HttpRequest
 from django.test import override_settings
 
 from fastchannels.channel import Group
-from fastchannels.exceptions import DenyConnection
-from fastchannels.generic.websockets import JsonWebsocketConsumer, WebsocketConsumer
+from fastchannels.exceptions import DenyConnection, SendNotAvailableOnDemultiplexer
+from fastchannels.generic.websockets import (
+    JsonWebsocketConsumer,
+    WebsocketConsumer,
+    WebsocketDemultiplexer,
+    WebsocketMultiplexer,
+)
 from tests.talk import REPLY, make_event, make_layer, make_message, sent
 
 
@@ -166,3 +180,127 @@ def test_json_may_be_spoken_otherwise(layer):
 
     Loud(make_message(layer, text="x"))
     assert sent(layer) == [{"text": "<X>"}]
+
+
+class TestUsers:
+    @pytest.fixture
+    def cookie(self, database):
+        request = HttpRequest()
+        request.session = SessionStore()
+        login(request, User.objects.create_user("ada"), "django.contrib.auth.backends.ModelBackend")
+        request.session.save()
+        return [[b"cookie", f"{settings.SESSION_COOKIE_NAME}={request.session.session_key}".encode()]]
+
+    @pytest.mark.parametrize("switch", ["http_user", "http_user_and_session"])
+    def test_the_user_of_the_page_is_known_at_every_event(self, layer, cookie, switch):
+        seen = []
+
+        class Who(WebsocketConsumer):
+            def connect(self, message):
+                seen.append(message.user.username)
+
+            def receive(self, text=None, bytes=None):
+                seen.append((self.message.user.username, hasattr(self.message, "http_session")))
+
+        who = type("Who", (Who,), {switch: True})
+        first = make_event(layer, "websocket.connect", 0, headers=cookie)
+        who(first)
+        who(make_event(layer, "websocket.receive", 1, session=first.session_payload, text=""))
+        assert seen == ["ada", ("ada", switch == "http_user_and_session")]
+
+
+class TestDemultiplexer:
+    @pytest.fixture
+    def calls(self):
+        return []
+
+    @pytest.fixture
+    def demultiplexer(self, calls):
+        class Inner(JsonWebsocketConsumer):
+            def connect(self, message, multiplexer, **kwargs):
+                calls.append(("connect", multiplexer.stream, kwargs))
+
+            def receive(self, content, multiplexer, **kwargs):
+                calls.append((content, multiplexer.stream, kwargs))
+                multiplexer.send({"got": content})
+
+            def disconnect(self, message, multiplexer, **kwargs):
+                calls.append(("disconnect", multiplexer.stream, kwargs))
+
+        def plain(message, multiplexer, **kwargs):
+            calls.append((message.channel.name, multiplexer.stream, kwargs))
+
+        class Streams(WebsocketDemultiplexer):
+            consumers = {"inner": Inner, "plain": plain}
+
+        return Streams
+
+    def frame(self, layer, value):
+        return make_event(layer, "websocket.receive", text=value if isinstance(value, str) else json.dumps(value))
+
+    def test_connect_and_disconnect_go_to_all(self, layer, calls, demultiplexer):
+        demultiplexer(make_event(layer, "websocket.connect", 0), room="red")
+        demultiplexer(make_event(layer, "websocket.disconnect", 1), room="red")
+        assert calls == [
+            ("connect", "inner", {"room": "red"}),
+            ("websocket.connect", "plain", {"room": "red"}),
+            ("disconnect", "inner", {"room": "red"}),
+            ("websocket.disconnect", "plain", {"room": "red"}),
+        ]
+        assert sent(layer) == [{"accept": True}]
+
+    def test_a_frame_goes_to_its_stream_and_the_answer_comes_on_it(self, layer, calls, demultiplexer):
+        demultiplexer(self.frame(layer, {"stream": "inner", "payload": {"n": 1}}), room="red")
+        assert calls == [({"n": 1}, "inner", {"room": "red"})]
+        (answer,) = sent(layer)
+        assert json.loads(answer["text"]) == {"stream": "inner", "payload": {"got": {"n": 1}}}
+
+    @pytest.mark.parametrize(
+        ("value", "match"),
+        [
+            ([1], "multiplexed frame"),
+            ({"stream": "inner"}, "multiplexed frame"),
+            ({"payload": {}}, "multiplexed frame"),
+            ({"stream": "no", "payload": {}}, "'no': there is inner, plain"),
+            ({"stream": ["no"], "payload": {}}, "no consumer"),
+            ({"stream": "inner", "payload": 3}, "not a dict but int"),
+            ("{", "Expecting"),
+        ],
+    )
+    def test_bad_frames(self, layer, demultiplexer, value, match):
+        with pytest.raises(ValueError, match=match):
+            demultiplexer(self.frame(layer, value))
+
+    def test_send_is_closed_while_dispatched_and_open_elsewhere(self, layer):
+        class Sender(JsonWebsocketConsumer):
+            def receive(self, content, **kwargs):
+                self.send({"n": 1})
+
+        class Streams(WebsocketDemultiplexer):
+            consumers = {"s": Sender}
+
+        with pytest.raises(SendNotAvailableOnDemultiplexer, match=r"multiplexer\.send"):
+            Streams(self.frame(layer, {"stream": "s", "payload": {}}))
+        assert sent(layer) == []
+        Sender(self.frame(layer, {}))
+        assert sent(layer) == [{"text": '{"n": 1}'}]
+
+    def test_its_own_sends_are_closed(self, layer):
+        class Sends(WebsocketDemultiplexer):
+            def connect(self, message, **kwargs):
+                self.send({})
+
+        with pytest.raises(SendNotAvailableOnDemultiplexer):
+            Sends(make_event(layer, "websocket.connect", 0))
+        with pytest.raises(SendNotAvailableOnDemultiplexer):
+            WebsocketDemultiplexer.group_send("group", "stream", {})
+
+    def test_the_multiplexer_writes_what_django_writes(self):
+        message = WebsocketMultiplexer.encode("s", {"day": date(2016, 5, 1), "price": Decimal("1.50")})
+        assert json.loads(message["text"]) == {"stream": "s", "payload": {"day": "2016-05-01", "price": "1.50"}}
+
+    def test_group_send(self, layer, monkeypatch):
+        monkeypatch.setattr("fastchannels.asgi.channel_layers._layers", {"default": layer})
+        Group("all", channel_layer=layer).add(REPLY)
+        WebsocketMultiplexer.group_send("all", "s", {"n": 1}, close=True)
+        assert sent(layer) == [{"text": '{"stream": "s", "payload": {"n": 1}}', "close": True}]
