@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, register
 
 
 class FastChannelsConfig(AppConfig):
-    """Brings the commands, and looks at the settings when Django starts."""
+    """Brings the commands, looks at the settings when Django starts, and connects the bindings."""
 
     name = "fastchannels"
     label = "fastchannels"
@@ -18,10 +18,12 @@ class FastChannelsConfig(AppConfig):
     def ready(self) -> None:
         """Raise ``ImproperlyConfigured`` for settings that this version cannot follow."""
         from fastchannels.asgi import channel_layers
+        from fastchannels.binding.base import BindingMetaclass
         from fastchannels.sessions import check_settings
 
         channel_layers.check_settings()
         check_settings()
+        BindingMetaclass.register_all()
         register(check_order)
 
 
