@@ -18,7 +18,10 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fastchannels import __version__
 from fastchannels.exceptions import UsageError
+from fastchannels.server.options import Launch
+from fastchannels.server.sources import OptionError, Parser, add_flags, resolve, unknown_variables
 
 logger = logging.getLogger("fastchannels")
 
@@ -31,84 +34,33 @@ class TargetError(UsageError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``fastchannels server ...`` and ``fastchannels worker ...``."""
-    parser = argparse.ArgumentParser(prog="fastchannels", description="Protocol server and workers.")
+    parser = Parser(prog="fastchannels", description="Protocol server and workers.")
+    parser.add_argument("--version", action="version", version=f"fastchannels {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    _server_arguments(commands.add_parser("server", help="serve an ASGI application or a channel layer"))
+    add_flags(commands.add_parser("server", help="serve an ASGI application or a channel layer"))
     _worker_arguments(commands.add_parser("worker", help="run consumers for a channel layer"))
-    options = parser.parse_args(argv)
+    options = parser.parse(argv)
     return _run_server(options) if options.command == "server" else _run_worker(options)
 
 
 def server(argv: Sequence[str] | None = None) -> int:
     """``fastchannels-server [flags] module:attribute``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fastchannels-server", description="Serves an ASGI application, or a channel layer and its workers."
     )
-    _server_arguments(parser)
-    return _run_server(parser.parse_args(argv))
+    parser.add_argument("--version", action="version", version=f"fastchannels {__version__}")
+    add_flags(parser)
+    return _run_server(parser.parse(argv))
 
 
 def worker(argv: Sequence[str] | None = None) -> int:
     """``fastchannels-worker [flags] module:channel_layer``."""
-    parser = argparse.ArgumentParser(
-        prog="fastchannels-worker", description="Runs the consumers that a channel layer routes to."
-    )
+    parser = Parser(prog="fastchannels-worker", description="Runs the consumers that a channel layer routes to.")
     _worker_arguments(parser)
-    return _run_worker(parser.parse_args(argv))
+    return _run_worker(parser.parse(argv))
 
 
 # ---------------------------------------------------------------------------------------------------- arguments
-
-
-def _server_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of Daphne that this version honours, with their spelling: two have underscores."""
-    add = parser.add_argument
-    add("-b", "--bind", metavar="HOST", help="address to listen on; IPv6 with or without brackets (127.0.0.1)")
-    add("-p", "--port", type=int, help="port to listen on; 0 picks a free one (8000)")
-    add("-u", "--unix-socket", metavar="PATH", help="Unix socket to listen on, in place of a port unless one is given")
-    add("--fd", type=int, metavar="N", help="file descriptor of a bound socket to listen on")
-    add("-v", "--verbosity", type=int, choices=(0, 1, 2, 3), default=1, help="0 warnings, 1 information, 2, 3 more")
-    add("--access-log", metavar="PATH", help="file for the access log, - for standard output (- unless -v 0)")
-    add("-t", "--http-timeout", type=float, metavar="S", help="seconds without progress before a request gets 503")
-    add("--ping-interval", type=float, default=20, metavar="S", help="seconds of silence before a ping (20)")
-    add("--ping-timeout", type=float, default=30, metavar="S", help="seconds for the pong (30)")
-    add("--websocket_timeout", type=float, default=86400, metavar="S", help="life of a socket; negative: none (86400)")
-    add(
-        "--websocket_connect_timeout",
-        type=float,
-        default=5,
-        metavar="S",
-        help="seconds to accept a socket; 0 or negative: no limit (5)",
-    )
-    add(
-        "--application-close-timeout",
-        type=float,
-        default=10,
-        metavar="S",
-        help="seconds that an application may go on after its client left (10)",
-    )
-    add("--root-path", default="", metavar="PATH", help="root_path of each request")
-    name = parser.add_mutually_exclusive_group()
-    name.add_argument("-s", "--server-name", default="fastchannels", help="value of the Server header (fastchannels)")
-    name.add_argument("--no-server-name", action="store_const", const=None, dest="server_name", help="send none")
-    add(
-        "--ws-max-size",
-        "--websocket-max-message-size",
-        type=int,
-        default=1024 * 1024,
-        metavar="BYTES",
-        help="largest WebSocket message; 0: no limit (1048576)",
-    )
-    add(
-        "--ws-protocol",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="subprotocol that channel mode accepts; may be given several times",
-    )
-    add("--graceful-timeout", type=float, default=30, metavar="S", help="seconds for running responses at a stop (30)")
-    add("--drain-seconds", type=float, default=0, metavar="S", help="spread the closing of websockets at a stop (0)")
-    add("application", metavar="module:attribute", help="an ASGI application, or a channel layer")
 
 
 def _worker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,51 +75,30 @@ def _worker_arguments(parser: argparse.ArgumentParser) -> None:
 # ---------------------------------------------------------------------------------------------------- commands
 
 
-def _start(verbosity: int) -> None:
-    """Log to standard error, and let modules of the current directory be imported."""
-    level = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)[verbosity]
-    logging.basicConfig(level=level, format=_LOG_FORMAT)
+def _start(verbosity: int, level: str | None = None, form: str = _LOG_FORMAT, directory: str = ".") -> None:
+    """Log to standard error, and let modules of ``directory`` be imported."""
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)
+    logging.basicConfig(level=level.upper() if level else levels[verbosity], format=form)
     logging.getLogger("asyncio").setLevel(logging.DEBUG if verbosity == 3 else logging.WARNING)
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, os.path.abspath(directory))
 
 
 def _complain(program: str, error: Exception) -> None:
     print(f"{program}: {error}", file=sys.stderr)
 
 
-def _run_server(options: argparse.Namespace) -> int:
-    from fastchannels.server.server import Config, Server
+def _run_server(flags: argparse.Namespace) -> int:
+    from fastchannels.server.server import Server
 
-    _start(options.verbosity)
     try:
-        target = load_target(options.application, "application")
-        mode = _mode(target, options.application)
-    except TargetError as error:
+        config, launch = resolve(flags)
+        _start(launch.verbosity, launch.log_level, launch.log_fmt, launch.app_dir)
+        for line in unknown_variables():
+            logger.warning("%s", line)
+        mode = _mode(launch)
+    except (OptionError, TargetError) as error:
         _complain("fastchannels-server", error)
         return 2
-    port = options.port
-    if port is None and (options.bind is not None or (options.unix_socket is None and options.fd is None)):
-        port = 8000
-    config = Config(
-        host=options.bind or "127.0.0.1",
-        port=port,
-        uds=options.unix_socket,
-        fd=options.fd,
-        root_path=options.root_path,
-        server_name=options.server_name,
-        access_log=options.access_log or ("-" if options.verbosity else None),
-        verbosity=options.verbosity,
-        http_timeout=options.http_timeout,
-        ping_interval=options.ping_interval,
-        ping_timeout=options.ping_timeout,
-        websocket_timeout=options.websocket_timeout,
-        websocket_connect_timeout=options.websocket_connect_timeout,
-        application_close_timeout=options.application_close_timeout,
-        ws_max_size=options.ws_max_size,
-        ws_protocols=options.ws_protocol,
-        graceful_timeout=options.graceful_timeout,
-        drain_seconds=options.drain_seconds,
-    )
     try:
         Server(config, **mode).run()
     except UsageError as error:
@@ -176,8 +107,19 @@ def _run_server(options: argparse.Namespace) -> int:
     return 0
 
 
-def _mode(target: Any, name: str) -> dict[str, Any]:
+def _mode(launch: Launch) -> dict[str, Any]:
     """Channel mode for a layer or what wraps one; otherwise an ASGI application (design section 2)."""
+    name = launch.application
+    if name is None:
+        raise TargetError("what is to be served? Give module:attribute, of an ASGI application or a channel layer")
+    target = load_target(name, "application")
+    if launch.factory:
+        if not callable(target):
+            raise TargetError(f"{name} is {target!r}: --factory needs something to call")
+        try:
+            target = target()
+        except Exception as error:
+            raise TargetError(_failure(f"{name}() failed", error)) from error
     for candidate in (getattr(target, "layer", None), target):
         if not inspect.isclass(candidate) and hasattr(candidate, "attach") and hasattr(candidate, "new_local_channel"):
             return {"layer": candidate}
@@ -250,12 +192,16 @@ def load_target(target: str, usual: str) -> Any:
 
 
 def _import_failure(name: str, error: Exception) -> str:
-    """One line for a module that raises while it is imported; the whole story goes to the debug log."""
-    logger.debug("importing %s failed", name, exc_info=error)
+    return _failure(f"module {name!r} cannot be imported", error)
+
+
+def _failure(what: str, error: Exception) -> str:
+    """One line for code of the project that raised; the whole story goes to the debug log."""
+    logger.debug("%s", what, exc_info=error)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
     text = " ".join(str(error).split())
-    return f"module {name!r} cannot be imported: {type(error).__name__}: {text}{place}; -v 2 shows the traceback"
+    return f"{what}: {type(error).__name__}: {text}{place}; -v 2 shows the traceback"
 
 
 def _near_module(name: str) -> str:

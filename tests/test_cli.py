@@ -65,12 +65,12 @@ def project(tmp_path):
 class Process:
     """A command in ``directory``; its output is collected."""
 
-    def __init__(self, directory, function, *arguments):
+    def __init__(self, directory, function, *arguments, env=None):
         code = f"import sys; from fastchannels import cli; sys.exit(cli.{function}())"
         self.popen = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -221,6 +221,31 @@ def test_targets_that_cannot_be_served(project, target, line):
     assert output.replace(str(project), "DIR") == f"fastchannels-server: {line}"
 
 
+def test_options_of_the_environment_and_of_pyproject(project):
+    (project / "pyproject.toml").write_text(
+        "[tool.fastchannels]\napplication = 'proj.asgi:make'\nfactory = true\nport = 0\nserver-name = 'from-file'\n"
+    )
+    with (project / "proj" / "asgi.py").open("a") as module:
+        module.write("\ndef make():\n    return application\n")
+    with Process(project, "server", env={"FASTCHANNELS_ROOT_PATH": "/env", "FASTCHANNELS_PRT": "1"}) as process:
+        connection, response = get(process.port)
+        assert response.read() == b"'/env'"
+        assert response.getheader("server") == "from-file"
+        connection.close()
+        process.wait_for("FASTCHANNELS_PRT in the environment is no option; did you mean FASTCHANNELS_PORT")
+
+
+def test_factory_that_fails(project):
+    (project / "proj" / "factory.py").write_text("def make():\n    raise RuntimeError('no')\n")
+    with Process(project, "server", "--factory", "proj.factory:make") as process:
+        status, output = process.end()
+    assert status == 2
+    assert output.replace(str(project), "DIR") == (
+        "fastchannels-server: proj.factory:make() failed: RuntimeError: no (DIR/proj/factory.py:2); "
+        "-v 2 shows the traceback"
+    )
+
+
 def test_traceback_when_asked(project):
     with Process(project, "server", "-v", "2", "proj.raises:application") as process:
         status, output = process.end()
@@ -237,13 +262,28 @@ def test_worker_needs_a_wrapped_layer(project):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["-v", "7", "a:b"], ["-p", "x", "a:b"], [], ["-s", "a", "--no-server-name", "a:b"]]
+    ("arguments", "line"),
+    [
+        (["-v", "7", "a:b"], "--verbosity: '7': a whole number from 0 to 3 is needed"),
+        (["-p", "x", "a:b"], "--port: 'x': a whole number from 0 to 65535 is needed"),
+    ],
 )
-def test_arguments_that_make_no_sense(arguments, capsys):
+def test_arguments_that_make_no_sense(arguments, line, capsys):
+    assert cli.server(arguments) == 2
+    assert capsys.readouterr().err == f"fastchannels-server: {line}\n"
+
+
+def test_unknown_flag(capsys):
     with pytest.raises(SystemExit) as ended:
-        cli.server(arguments)
+        cli.main(["server", "--prot", "1", "a:b"])
     assert ended.value.code == 2
-    assert "usage: fastchannels-server" in capsys.readouterr().err
+    assert "there is no --prot; did you mean --port?" in capsys.readouterr().err
+
+
+def test_no_target(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_start", lambda *arguments: None)
+    assert cli.server([]) == 2
+    assert capsys.readouterr().err.startswith("fastchannels-server: what is to be served? Give module:attribute")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +298,7 @@ def test_arguments_that_make_no_sense(arguments, capsys):
         (["-u", "/s", "-p", "9"], {"uds": "/s", "port": 9}),
         (["-u", "/s", "-b", "::"], {"uds": "/s", "host": "::", "port": 8000}),
         (["--fd", "5"], {"fd": 5, "port": None}),
-        (["-v", "0"], {"access_log": None, "verbosity": 0}),
+        (["-v", "0"], {"access_log": None}),
         (["-v", "0", "--access-log", "f"], {"access_log": "f"}),
         (["-t", "9", "--ping-interval", "1", "--ping-timeout", "2"], {"http_timeout": 9, "ping_interval": 1}),
         (["--websocket_timeout", "-1", "--websocket_connect_timeout", "3"], {"websocket_timeout": -1}),
@@ -285,7 +325,7 @@ def test_flags(arguments, expected, monkeypatch):
             pass
 
     monkeypatch.setattr(server, "Server", Recorder)
-    monkeypatch.setattr(cli, "_start", lambda verbosity: None)
+    monkeypatch.setattr(cli, "_start", lambda *arguments: None)
     assert cli.server([*arguments, "tests.test_cli:test_flags"]) == 0
     config, mode = seen[0]
     assert mode == {"application": test_flags}

@@ -24,28 +24,63 @@ ActionLogger = Callable[[str, str, dict[str, Any]], None]
 class Config:
     """Options of a server. Times are in seconds; ``None`` or a value of 0 or less means no limit (D-30)."""
 
+    # Where to listen; several of these may be given.
     host: str = "127.0.0.1"  #: IPv6 with or without brackets
     port: int | None = 8000  #: 0 picks a free one; ``None`` opens no TCP socket
     uds: str | None = None  #: path of a Unix socket
+    uds_mode: int = 0o666  #: its permissions, so that a proxy of another user may connect
     fd: int | None = None  #: number of an inherited, bound socket
+    endpoints: Sequence[str] = ()  #: endpoint strings, see endpoints.py
+    backlog: int = 2048
+
+    # TLS, for ``host`` and ``port``, ``uds`` and ``fd``.
+    ssl_certfile: str | None = None  #: PEM, the certificate and its chain; what makes the server speak TLS
+    ssl_keyfile: str | None = None  #: PEM; ``None``: in ``ssl_certfile``
+    ssl_keyfile_password: str | None = None
+    ssl_ca_certs: str | None = None  #: PEM, who may sign certificates of clients
+    ssl_cert_reqs: str = "none"  #: certificates of clients: "none", "optional", "required"
+    ssl_ciphers: str | None = None  #: OpenSSL's syntax, for TLS 1.2
+
+    # What the application sees.
     root_path: str = ""
+    lifespan: str = "auto"  #: "on": a lifespan that fails stops the server; "off": none is run
+    threads: int | None = None  #: of the loop's default executor, for synchronous code
+    request_buffer_size: int = 64 * 1024  #: bytes of a request body that wait for the application
+    proxy_headers: bool = False  #: take client and scheme from what a proxy wrote
+    proxy_headers_host: str = "X-Forwarded-For"
+    proxy_headers_port: str = "X-Forwarded-Port"
+    #: Proxies that are believed: addresses, networks, "*".
+    forwarded_allow_ips: Sequence[str] = ("127.0.0.1", "::1")
+
+    # What each response carries.
     server_name: str | None = "fastchannels"  #: the ``Server`` header; ``None`` sends none (D-62)
+    date_header: bool = True
+    headers: Sequence[tuple[str, str]] = ()  #: further ones
+
     access_log: str | None = None  #: a path, or "-" for standard output
-    verbosity: int = 1  #: 0 warnings, 1 information, 2 and 3 debugging
+
     #: Time without progress of a request (D-33). ``None``: no limit in ASGI mode, 120 s in channel mode.
     http_timeout: float | None = None
     keep_alive_timeout: float = 60.0  #: for the next request head, whole
+    application_close_timeout: float = 10.0  #: for an application whose client left, then it is cancelled
+
+    # WebSocket.
     websocket_timeout: float | None = 86400.0  #: life of a socket, then close code 1000
     websocket_connect_timeout: float | None = 5.0  #: for the answer to a handshake, then 403
     websocket_close_timeout: float = 10.0  #: for the client's half of the closing handshake
     ping_interval: float | None = 20.0  #: silence before a ping
     ping_timeout: float | None = 30.0  #: for its pong, then the connection is cut
     ws_max_size: int = 1024 * 1024  #: bytes of one WebSocket message; 0: no limit
+    ws_max_frame_size: int = 0  #: bytes of one frame of it; 0: no limit of its own
+    ws_per_message_deflate: bool = True  #: compress for clients that offer it
     ws_protocols: Sequence[str] = ()  #: subprotocols of channel mode, where consumers cannot choose
-    application_close_timeout: float = 10.0  #: for an application whose client left, then it is cancelled
+
+    # Processes.
+    limit_concurrency: int | None = None  #: requests and sockets at once, then 503
+    limit_max_requests: int | None = None  #: requests and sockets after which the server stops
     graceful_timeout: float = 30.0  #: for running responses and last messages when the server stops
     drain_seconds: float = 0.0  #: over which a stopping server spreads the closing of its websockets
-    backlog: int = 2048
+
     #: How long a websocket event is offered to a full channel before its socket is closed with 1013 (D-63).
     channel_full_timeout: float = 5.0
     #: Without a sign of life of an event's consumer, ask the layer (channel mode).

@@ -170,7 +170,6 @@ class Command(RunserverCommand):
             host="0.0.0.0" if self.addr == "0" else self.addr,
             port=int(self.port),
             root_path=settings.FORCE_SCRIPT_NAME or "",
-            verbosity=options["verbosity"],
             http_timeout=http_timeout,
             websocket_connect_timeout=options["websocket_handshake_timeout"],
             ws_protocols=getattr(settings, "CHANNELS_WS_PROTOCOLS", ()),
