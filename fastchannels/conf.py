@@ -21,6 +21,7 @@ MAX_NAME_LENGTH: Final = 100  #: a channel or group name is shorter than this
 
 # Django settings, beside CHANNEL_LAYERS.
 SETTING_ROUTING: Final = "FASTCHANNELS_ROUTING"
+SETTING_SESSION_ENGINE: Final = "CHANNEL_SESSION_ENGINE"  #: keeps channel sessions; default: carried with the events
 SETTING_ORIGIN_CHECK: Final = "FASTCHANNELS_ORIGIN_CHECK"  #: refuse sockets of pages of other sites; default True
 
 

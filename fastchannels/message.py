@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
 
     from fastchannels.asgi import ChannelLayerWrapper
-    from fastchannels.sessions import ChannelSession
 
 __all__ = ["Message", "PendingMessageStore", "pending_message_store"]
 
@@ -26,7 +25,7 @@ class Message:
     """
 
     # Set by the decorators of fastchannels.sessions and fastchannels.auth.
-    channel_session: ChannelSession
+    channel_session: Any  # ChannelSession, or a session of CHANNEL_SESSION_ENGINE
     http_session: SessionBase | None
     user: Any
 

@@ -2,25 +2,29 @@
 
 ``channel_session`` belongs to one socket: the protocol server keeps it, sends it with each of its events and takes
 a changed one back with the acknowledgement, so it has one writer at a time and ends with the socket (design section 6).
-``http_session`` is Django's session of the request.
+With ``CHANNEL_SESSION_ENGINE`` an engine of Django keeps it instead, where others can read it too, and each event costs
+the reads and writes of that engine. ``http_session`` is Django's session of the request.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
 import inspect
 import warnings
-from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
-from contextlib import contextmanager
+from collections.abc import Callable, ItemsView, KeysView, ValuesView
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.core.exceptions import ImproperlyConfigured
 
-from fastchannels.exceptions import InvalidMessageError, MessageRangeError, MessageTooLarge
+from fastchannels import conf
+from fastchannels.exceptions import ConsumeLater, InvalidMessageError, MessageRangeError, MessageTooLarge
 from fastchannels.layers.codec import Codec
 from fastchannels.message import Message
 
@@ -31,6 +35,9 @@ __all__ = [
     "check_settings",
     "enforce_ordering",
     "http_session",
+    "requeue_messages",
+    "session_for_reply_channel",
+    "wait_channel_name",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,12 +45,30 @@ _MISSING = object()
 
 
 def check_settings() -> None:
-    """Raise ``ImproperlyConfigured`` when a session engine is asked for."""
-    if getattr(settings, "CHANNEL_SESSION_ENGINE", None) is not None:
-        raise ImproperlyConfigured(
-            "CHANNEL_SESSION_ENGINE is set, but this version carries the channel session with the socket only: "
-            "remove the setting"
-        )
+    """Raise ``ValueError`` or ``ImproperlyConfigured`` for an engine that cannot keep channel sessions."""
+    _engine()
+
+
+def _engine() -> type[SessionBase] | None:
+    """The engine of ``CHANNEL_SESSION_ENGINE``, None when sessions travel with the events."""
+    name: str | None = getattr(settings, conf.SETTING_SESSION_ENGINE, None)
+    if name is None:
+        return None
+    if name == "django.contrib.sessions.backends.signed_cookies":
+        raise ValueError(f"{conf.SETTING_SESSION_ENGINE}: a socket's session cannot be kept in a cookie")
+    try:
+        store: type[SessionBase] = import_module(name).SessionStore
+    except (ImportError, AttributeError) as error:
+        raise ImproperlyConfigured(f"{conf.SETTING_SESSION_ENGINE} = {name!r}: {error}") from error
+    return store
+
+
+def session_for_reply_channel(reply_channel: str) -> SessionBase:
+    """Django's session under the key of ``reply_channel``, by ``CHANNEL_SESSION_ENGINE`` or else ``SESSION_ENGINE``."""
+    engine = _engine() or import_module(settings.SESSION_ENGINE).SessionStore
+    digest = hashlib.sha1(reply_channel.encode(), usedforsecurity=False).hexdigest()
+    session: SessionBase = engine(session_key=f"chn{digest[:29]}")
+    return session
 
 
 class ChannelSession:
@@ -162,49 +187,113 @@ def message_of(args: tuple[Any, ...], decorator: str) -> Message:
     raise ValueError(f"{decorator} was called without a Message among its first two positional arguments")
 
 
-@contextmanager
-def _open_channel_session(message: Message) -> Iterator[None]:
-    if not hasattr(message, "channel_session"):
-        if message.reply_channel is None:
-            raise ValueError(
-                f"channel_session needs a message with a reply channel; this one, on {message.channel}, has none"
-            )
-        if message.event is None:
-            raise ValueError(
-                "channel_session is carried with the events of a socket (websocket.connect, receive and disconnect); "
-                f"this message, on {message.channel}, is none"
-            )
-        message.channel_session = ChannelSession(message)
-    try:
-        yield
-    finally:
-        if message.channel_session.modified:
-            message.channel_session.save()
+class _StoredSession:
+    """A channel session in an engine of Django. Saving leaves the keys that this consumer did not touch alone."""
+
+    def __init__(self, message: Message) -> None:
+        assert message.reply_channel is not None
+        self._name = message.reply_channel.name
+        self.session = session_for_reply_channel(self._name)
+        # A socket's session begins with its connect and ends with its disconnect: nothing else brings it back (D-10).
+        opens = message.channel.name == "websocket.connect" or not self._name.startswith("websocket.send.")
+        if opens and not _stored(self.session):
+            try:
+                self.session.save(must_create=True)
+            except CreateError:
+                # Another worker was first.
+                raise ConsumeLater from None
+        self._before: dict[str, Any] = copy.deepcopy(dict(self.session.items()))
+
+    def save(self) -> None:
+        """Save the changed keys, unless the socket, and the session with it, is gone."""
+        after = dict(self.session.items())
+        stored = session_for_reply_channel(self._name)
+        if not _stored(stored):
+            return
+        for key in self._before.keys() - after.keys():
+            stored.pop(key, None)
+        for key, value in after.items():
+            if key not in self._before or self._before[key] != value:
+                stored[key] = value
+        with suppress(UpdateError):
+            stored.save(must_create=False)
+
+
+def _stored(session: SessionBase) -> bool:
+    return session.session_key is not None and session.exists(session.session_key)
+
+
+def _begin_channel_session(message: Message) -> _StoredSession | None:
+    if hasattr(message, "channel_session"):
+        return None
+    if message.reply_channel is None:
+        raise ValueError(
+            f"channel_session needs a message with a reply channel; this one, on {message.channel}, has none"
+        )
+    if _engine() is not None:
+        stored = _StoredSession(message)
+        message.channel_session = stored.session
+        return stored
+    if message.event is None:
+        raise ValueError(
+            "channel_session is carried with the events of a socket (websocket.connect, receive and disconnect); "
+            f"this message, on {message.channel}, is none: set {conf.SETTING_SESSION_ENGINE} to have it everywhere"
+        )
+    message.channel_session = ChannelSession(message)
+    return None
+
+
+def _end_channel_session(message: Message, stored: _StoredSession | None) -> None:
+    session = message.channel_session
+    if stored is not None and message.channel.name == "websocket.disconnect":
+        session.flush()
+    elif session.modified:
+        if stored is not None:
+            stored.save()
+        else:
+            session.save()
 
 
 def channel_session(func: F) -> F:
     """``message.channel_session`` for the consumer; saved when it was modified, also when the consumer raised.
 
-    Raises ``ValueError`` for a message that is no event of a socket.
+    Raises ``ValueError`` for a message that is no event of a socket, unless ``CHANNEL_SESSION_ENGINE`` keeps sessions.
     """
-    return _decorate(func, _open_channel_session, "channel_session")
+    return _with_channel_session(func, "channel_session")
 
 
-def _decorate(func: F, opened: Callable[[Message], Any], name: str) -> F:
+def _with_channel_session(func: F, name: str, check: Callable[[Message], None] | None = None) -> F:
+    def begin(args: tuple[Any, ...]) -> tuple[Message, _StoredSession | None]:
+        message = message_of(args, name)
+        if check is not None:
+            check(message)
+        return message, _begin_channel_session(message)
+
     wrapper: Any
     if inspect.iscoroutinefunction(func):
 
         @functools.wraps(func)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with opened(message_of(args, name)):
+            # What travels with the event needs no thread.
+            blocks = _engine() is not None
+            message, stored = await sync_to_async(begin)(args) if blocks else begin(args)
+            try:
                 return await func(*args, **kwargs)
+            finally:
+                if blocks:
+                    await sync_to_async(_end_channel_session)(message, stored)
+                else:
+                    _end_channel_session(message, stored)
 
     else:
 
         @functools.wraps(func)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with opened(message_of(args, name)):
+            message, stored = begin(args)
+            try:
                 return func(*args, **kwargs)
+            finally:
+                _end_channel_session(message, stored)
 
     return wrapper  # type: ignore[no-any-return]
 
@@ -342,7 +431,7 @@ def enforce_ordering(func: F | None = None, slight: bool = False) -> F | Callabl
         warn_slight_ordering("enforce_ordering(slight=True)")
 
     def decorator(func: F) -> F:
-        return _decorate(func, _open_ordered, "enforce_ordering")
+        return _with_channel_session(func, "enforce_ordering", _check_ordered)
 
     return decorator if func is None else decorator(func)
 
@@ -355,9 +444,27 @@ def warn_slight_ordering(what: str) -> None:
     warnings.warn(text, DeprecationWarning, stacklevel=3)
 
 
-@contextmanager
-def _open_ordered(message: Message) -> Iterator[None]:
+def _check_ordered(message: Message) -> None:
     if "order" not in message:
         raise ValueError(f"enforce_ordering needs an event of a socket; the message on {message.channel} has no order")
-    with _open_channel_session(message):
-        yield
+
+
+def wait_channel_name(reply_channel: str) -> str:
+    """Where 1.x put messages that came before their turn. Nothing of ours does; for code that names it."""
+    return f"__wait__.{reply_channel.replace('!', '?')}"
+
+
+def requeue_messages(message: Message) -> None:
+    """Send what waits on the :func:`wait_channel_name` of ``message`` back to where it came from.
+
+    Raises ``ChannelFull`` when there is no room; what had been sent then has been sent.
+    """
+    if message.reply_channel is None:
+        raise ValueError(f"the message on {message.channel} has no reply channel: nothing waits for it")
+    layer = message.channel_layer
+    waiting = wait_channel_name(message.reply_channel.name)
+    while True:
+        _, content = layer.receive_many([waiting])
+        if content is None:
+            return
+        layer.send(content.pop("original_channel"), content)

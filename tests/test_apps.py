@@ -29,7 +29,7 @@ def test_channels_may_stand_first_where_there_is_no_routing():
 @pytest.mark.parametrize(
     ("setting", "text"),
     [
-        ({"CHANNEL_SESSION_ENGINE": "django.contrib.sessions.backends.db"}, "CHANNEL_SESSION_ENGINE"),
+        ({"CHANNEL_SESSION_ENGINE": "no.such.engine"}, "CHANNEL_SESSION_ENGINE"),
         ({"FASTCHANNELS_ROUTING": "project.routing"}, "FASTCHANNELS_ROUTING"),
     ],
 )

@@ -6,8 +6,9 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
-from fastchannels.exceptions import InvalidMessageError, MessageTooLarge
+from fastchannels.exceptions import ConsumeLater, InvalidMessageError, MessageTooLarge
 from fastchannels.layers.codec import Codec, make_codec
 from fastchannels.message import Message
 from fastchannels.sessions import (
@@ -17,6 +18,9 @@ from fastchannels.sessions import (
     check_settings,
     enforce_ordering,
     http_session,
+    requeue_messages,
+    session_for_reply_channel,
+    wait_channel_name,
 )
 from tests.talk import make_event, make_layer, make_message, sent
 
@@ -152,13 +156,133 @@ class TestChannelSession:
         with pytest.raises(MessageTooLarge, match=r"session cannot be carried.*max_message_size"):
             channel_session(lambda message: message.channel_session.update({"x": "x" * 200}))(make_event(layer))
 
-    def test_an_engine_is_refused(self):
-        check_settings()
-        with (
-            override_settings(CHANNEL_SESSION_ENGINE="django.contrib.sessions.backends.db"),
-            pytest.raises(ImproperlyConfigured, match="with the socket only"),
+
+SOCKET = "websocket.send.abc!xyz"
+
+
+def socket_event(channel, number, **content):
+    return make_event(LAYER, channel, number, reply_channel=SOCKET, **content)
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("engine", ["cache", "db", "cached_db", "file"])
+class TestAnEngineOfDjango:
+    @pytest.fixture(autouse=True)
+    def chosen(self, engine, tmp_path):
+        with override_settings(
+            CHANNEL_SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}", SESSION_FILE_PATH=str(tmp_path)
         ):
             check_settings()
+            yield
+            session_for_reply_channel(SOCKET).flush()
+
+    def stored(self):
+        return dict(session_for_reply_channel(SOCKET).items())
+
+    def open(self, **values):
+        message = socket_event("websocket.connect", 0)
+        channel_session(lambda message: message.channel_session.update(values))(message)
+        assert message.session_payload is None
+
+    def test_keeps_the_session_where_others_can_read_it(self):
+        self.open(n=1)
+        assert self.stored() == {"n": 1}
+        seen = []
+        channel_session(lambda message: seen.append(message.channel_session["n"]))(socket_event("websocket.receive", 1))
+        assert seen == [1]
+
+    def test_for_async_consumers(self):
+        self.open(n=1)
+
+        @channel_session
+        async def consumer(message):
+            message.channel_session["n"] += 1
+
+        asyncio.run(consumer(socket_event("websocket.receive", 1)))
+        assert self.stored() == {"n": 2}
+
+    def test_two_consumers_keep_each_other_s_keys(self):
+        self.open(a=1, b=1, c=1)
+
+        @channel_session
+        def outer(message):
+            channel_session(lambda other: other.channel_session.update({"a": 2}))(socket_event("websocket.receive", 2))
+            message.channel_session["b"] = 2
+            del message.channel_session["c"]
+
+        outer(socket_event("websocket.receive", 1))
+        assert self.stored() == {"a": 2, "b": 2}
+
+    def test_is_saved_when_the_consumer_raised(self):
+        self.open()
+
+        @channel_session
+        def consumer(message):
+            message.channel_session["n"] = 1
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            consumer(socket_event("websocket.receive", 1))
+        assert self.stored() == {"n": 1}
+
+    def test_ends_with_the_socket_and_does_not_come_back(self):
+        self.open(n=1)
+        late = channel_session(lambda message: message.channel_session.update({"n": 2}))
+
+        @channel_session
+        def disconnect(message):
+            assert message.channel_session["n"] == 1
+
+        disconnect(socket_event("websocket.disconnect", 1))
+        late(socket_event("websocket.receive", 2))
+        assert self.stored() == {}
+
+    def test_for_messages_that_are_no_events(self):
+        message = make_message(LAYER, "jobs", reply_channel="results")
+        channel_session(lambda message: message.channel_session.update({"n": 1}))(message)
+        assert session_for_reply_channel("results")["n"] == 1
+        session_for_reply_channel("results").flush()
+
+    def test_a_lost_race_is_tried_again(self, monkeypatch):
+        self.open()
+        monkeypatch.setattr("fastchannels.sessions._stored", lambda session: False)
+        with pytest.raises(ConsumeLater):
+            channel_session(lambda message: None)(socket_event("websocket.connect", 0))
+
+
+def test_the_key_of_a_session_is_that_of_channels_1():
+    assert session_for_reply_channel("x!y").session_key == "chn02f5a7ab6fe57eeb1a4be0c6a1317"
+
+
+@pytest.mark.parametrize(
+    ("engine", "error"),
+    [
+        ("django.contrib.sessions.backends.signed_cookies", ValueError),
+        ("django.contrib.sessions.backends.base", ImproperlyConfigured),
+        ("no.such.module", ImproperlyConfigured),
+    ],
+)
+def test_engines_that_cannot_keep_a_session(engine, error):
+    with override_settings(CHANNEL_SESSION_ENGINE=engine), pytest.raises(error, match="CHANNEL_SESSION_ENGINE"):
+        check_settings()
+
+
+def test_carrying_a_session_asks_no_database(database):
+    consumer = channel_session(lambda message: message.channel_session.update({"n": 1}))
+    with CaptureQueriesContext(database) as queries:
+        for number in range(100):
+            consumer(make_event(LAYER, event=number))
+    assert len(queries) == 0
+
+
+def test_messages_that_wait_as_in_channels_1_can_be_requeued():
+    layer = make_layer()
+    name = wait_channel_name("x!y")
+    assert name == "__wait__.x?y"
+    layer.send(name, {"n": 1, "original_channel": "a"})
+    layer.send(name, {"n": 2, "original_channel": "b"})
+    requeue_messages(make_message(layer, reply_channel="x!y"))
+    assert [sent(layer, "a"), sent(layer, "b"), sent(layer, name)] == [[{"n": 1}], [{"n": 2}], []]
 
 
 class TestTheMethodsOfASession:

@@ -551,7 +551,7 @@ class TestPreparing:
         with pytest.raises(ImproperlyConfigured, match=r"leave no channel of the routing, which has http\.request"):
             prepare_workers(make_layer([]), in_process=True, only_channels=["nope"])
 
-    def test_a_session_engine_is_refused(self):
+    def test_a_session_engine_that_is_not_there(self):
         with override_settings(CHANNEL_SESSION_ENGINE="x"), pytest.raises(ImproperlyConfigured):
             Worker(make_layer([]))
 
