@@ -33,7 +33,7 @@ class AsgiHttp(HttpStream):
         super().__init__(connection, request)
         self.bridge = bridge
         self._chunks: list[bytes] = []
-        self._continue = request.expect_continue and not request.complete
+        self.waits_for_continue = request.expect_continue and not request.complete
         self._waiters: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._timeout = connection.context.config.http_timeout
@@ -125,8 +125,8 @@ class AsgiHttp(HttpStream):
                 return {"type": "http.request", "body": body, "more_body": self._more}
             if self.disconnected or self.done:
                 return {"type": "http.disconnect"}
-            if self._continue and self._more:
-                self._continue = False
+            if self.waits_for_continue and self._more:
+                self.waits_for_continue = False
                 if not self.started:
                     self.connection.write(CONTINUE)
             await wait(self.connection.context, self._waiters)

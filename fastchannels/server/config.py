@@ -7,7 +7,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastchannels.server.front import Front
 from fastchannels.server.http import CommonHeaders, HttpLimits
+from fastchannels.server.limits import Drops, Gate, connection_limit
+from fastchannels.server.proxy import TrustedAddresses
 from fastchannels.server.timer import Wheel
 
 if TYPE_CHECKING:
@@ -53,6 +56,11 @@ class Config:
     forwarded_allow_ips: Sequence[str] = ("127.0.0.1", "::1")
 
     # What each response carries.
+    proxy_headers: bool = False  #: take client and scheme from what a proxy wrote
+    proxy_headers_host: str = "X-Forwarded-For"
+    proxy_headers_port: str = "X-Forwarded-Port"
+    #: Proxies that are believed: addresses, networks, "unix", "*" (D-59).
+    forwarded_allow_ips: Sequence[str] = ("127.0.0.0/8", "::1", "unix")
     server_name: str | None = "fastchannels"  #: the ``Server`` header; ``None`` sends none (D-62)
     date_header: bool = True
     headers: Sequence[tuple[str, str]] = ()  #: further ones
@@ -61,7 +69,12 @@ class Config:
 
     #: Time without progress of a request (D-33). ``None``: no limit in ASGI mode, 120 s in channel mode.
     http_timeout: float | None = None
-    keep_alive_timeout: float = 60.0  #: for the next request head, whole
+    keep_alive_timeout: float = 60.0  #: for the next request
+    keep_alive_requests: int = 0  #: of one connection, then it is closed; 0: no limit
+    header_timeout: float | None = 20.0  #: for a whole request head, from its first byte, then 408
+    body_timeout: float | None = 30.0  #: without a byte of a request's body, then 408
+    body_rate: float = 500.0  #: bytes a second: time that a body takes beyond this counts towards ``body_timeout``
+    write_timeout: float | None = 60.0  #: in which a client takes nothing of its response, then it is cut
     application_close_timeout: float = 10.0  #: for an application whose client left, then it is cancelled
 
     # WebSocket.
@@ -78,8 +91,12 @@ class Config:
     # Processes.
     limit_concurrency: int | None = None  #: requests and sockets at once, then 503
     limit_max_requests: int | None = None  #: requests and sockets after which the server stops
+    limit_connections: int | None = None  #: at once; ``None``: what the limit on open files allows; 0: no limit
+    limit_per_address: int = 1024  #: connections of an address (IPv6: of a /64) outside ``forwarded_allow_ips``
+    limit_concurrency: int | None = None  #: requests and sockets at once, then 503
     graceful_timeout: float = 30.0  #: for running responses and last messages when the server stops
     drain_seconds: float = 0.0  #: over which a stopping server spreads the closing of its websockets
+    health_path: str | None = None  #: answered by the server: 200, or 503 when it stops
 
     #: How long a websocket event is offered to a full channel before its socket is closed with 1013 (D-63).
     channel_full_timeout: float = 5.0
@@ -111,6 +128,13 @@ class Context:
         self.stopping = False
         #: Set whenever something ended while the server stops.
         self.ended = asyncio.Event()
+        #: Requests and sockets that are open.
+        self.running = 0
+        self.drops = Drops()
+        trusted = TrustedAddresses(config.forwarded_allow_ips)
+        self.gate = Gate(connection_limit(config.limit_connections), config.limit_per_address, trusted, self.drops)
+        front = Front(config, self, trusted)
+        self.front = front if front.needed else None
         self._held: list[HttpStream] = []
         self.bridge: Bridge
         self.loop: asyncio.AbstractEventLoop

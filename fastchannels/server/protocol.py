@@ -15,9 +15,9 @@ from typing import Any, Final
 from fastchannels.exceptions import HttpError
 from fastchannels.server.config import Context
 from fastchannels.server.events import BodyEnd, Request
-from fastchannels.server.http import HttpParser, encode_head, error_page
+from fastchannels.server.http import HttpParser, error_page
 from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
-from fastchannels.server.timer import NO_SLOT, Timed
+from fastchannels.server.timer import NEVER, NO_SLOT, Timed
 from fastchannels.server.websocket_stream import WebSocketStream
 
 logger = logging.getLogger("fastchannels.server")
@@ -26,6 +26,10 @@ _READ_SIZE: Final = 256 * 1024
 #: Bytes and seconds for which a closing connection still reads, so that a reset does not destroy the last response.
 _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
+#: To a connection over a limit. It is not waited for: the client may not see it.
+_REFUSAL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+)
 
 _NOT_A_REQUEST = Request("GET", "", b"", b"", "1.1", [])
 
@@ -40,19 +44,23 @@ def _address(value: Any) -> Address | None:
 
 
 class Connection(Timed, asyncio.BufferedProtocol):
-    """One accepted connection. Its own deadline is that of the next request head."""
+    """One accepted connection. Its own deadline is that of what the client owes: a head, a body, taking its answer."""
 
     __slots__ = (
-        "_buffer",
         "_holds",
+        "_in_head",
         "_linger",
         "_parser",
+        "_requests_left",
         "_stream",
+        "_unsent",
         "_view",
         "_waiters",
         "client",
         "closed",
         "context",
+        "peer",
+        "peer_scheme",
         "scheme",
         "server",
         "transport",
@@ -64,7 +72,11 @@ class Connection(Timed, asyncio.BufferedProtocol):
         super().__init__()
         self.context = context
         self.transport: asyncio.Transport
+        #: Who sent the request; for one that came through a trusted proxy, whom the proxy names.
         self.client: Address | None = None
+        #: The other end of the transport.
+        self.peer: Address | None = None
+        self.peer_scheme = "http"
         self.server: Address | None = None
         self.scheme = "http"
         self.websocket: WebSocketStream | None = None
@@ -76,6 +88,11 @@ class Connection(Timed, asyncio.BufferedProtocol):
         self._stream: HttpStream | None = None
         self._holds = 0
         self._linger = -1
+        #: Part of a request head is here.
+        self._in_head = False
+        self._requests_left = context.config.keep_alive_requests
+        #: Bytes that the client had not taken when its time was over last.
+        self._unsent = 0
         self._waiters: list[asyncio.Future[None]] = []
 
     # ------------------------------------------------------------ called by the transport
@@ -83,12 +100,17 @@ class Connection(Timed, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self.transport = transport  # type: ignore[assignment]
-        self.client = _address(transport.get_extra_info("peername"))
+        self.client = self.peer = _address(transport.get_extra_info("peername"))
         local = transport.get_extra_info("sockname")
         self.server = _address(local)
         if self.server is None and isinstance(local, str) and local:
             self.server = (local, None)
         context = self.context
+        if not context.gate.enter(self.peer[0] if self.peer else None):
+            self.closed = True
+            transport.write(_REFUSAL)  # type: ignore[attr-defined]
+            transport.close()
+            return
         context.connections.add(self)
         context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
 
@@ -107,22 +129,32 @@ class Connection(Timed, asyncio.BufferedProtocol):
             self._parser.feed(self._view[:nbytes])
             if self._parser.events:
                 self._pump()
+            elif self._stream is None and not self._in_head:
+                self._in_head = True
+                wheel = self.context.wheel
+                wheel.arm(self, min(self.deadline, self.context.deadline(self.context.config.header_timeout)))
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        context = self.context
+        if self not in context.connections:
+            return  # it was refused
         self.closed = True
-        self.context.connections.discard(self)
-        self.context.wheel.disarm(self)
+        context.connections.discard(self)
+        context.gate.leave(self.peer[0] if self.peer else None)
+        context.wheel.disarm(self)
         stream, self._stream = self._stream, None
         if stream is not None:
+            context.running -= 1
             stream.disconnected = True
             stream.on_end()
         if self.websocket is not None:
+            context.running -= 1
             self.websocket.lost()
         self.resume_writing()
-        self.context.note_end()
+        context.note_end()
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -135,6 +167,7 @@ class Connection(Timed, asyncio.BufferedProtocol):
         if not self.write_paused:
             return
         self.write_paused = False
+        self._unsent = 0
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -184,7 +217,9 @@ class Connection(Timed, asyncio.BufferedProtocol):
         if self._linger >= 0 or self.transport.is_closing():
             return
         self._linger = 0
-        self.websocket = None
+        if self.websocket is not None:
+            self.websocket = None
+            self.context.running -= 1
         self.release(self._holds)
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -198,10 +233,11 @@ class Connection(Timed, asyncio.BufferedProtocol):
         if context.action_logger is not None:
             log_response(stream, context.action_logger)
         self._stream = None
+        context.running -= 1
         stream.on_end()
         if stream.keep_alive and not context.stopping:
             wheel = context.wheel
-            if self._slot == NO_SLOT:
+            if self._slot == NO_SLOT or not stream.request.complete:
                 wheel.arm(self, wheel.now + context.config.keep_alive_timeout)
             else:
                 self.deadline = wheel.now + context.config.keep_alive_timeout
@@ -248,16 +284,26 @@ class Connection(Timed, asyncio.BufferedProtocol):
                     self.hold(HOLD_PIPELINE)
                     return
                 events.popleft()
-                if event.websocket:
+                self._in_head = False
+                context = self.context
+                context.running += 1
+                self._requests_left -= 1
+                if not self._requests_left:
+                    event.keep_alive = False
+                answer = context.front.answer(self, event) if context.front is not None else None
+                if answer is None and event.websocket:
                     self._begin_websocket(event)
-                else:
-                    self._stream = stream = self.context.bridge.http(self, event)
-                    if self.context.action_logger is not None:
-                        stream.since = self.context.loop.time()
-                    stream.begin()
+                    continue
+                self._stream = stream = answer if answer is not None else context.bridge.http(self, event)
+                if context.action_logger is not None:
+                    stream.since = context.loop.time()
+                if not event.complete:
+                    context.wheel.arm(self, context.deadline(context.config.body_timeout))
+                stream.begin()
             elif type(event) is bytes:
                 events.popleft()
                 if stream is not None:
+                    self._extend(len(event))
                     stream.on_body(event)
             elif type(event) is BodyEnd:
                 events.popleft()
@@ -277,6 +323,7 @@ class Connection(Timed, asyncio.BufferedProtocol):
         """The client broke HTTP: answer in place of the response that has not begun, then close."""
         if stream is not None:
             self._stream = None
+            self.context.running -= 1
             stream.disconnected = True
             begun = stream.begun
             stream.on_end()
@@ -284,8 +331,7 @@ class Connection(Timed, asyncio.BufferedProtocol):
                 self.abort()
                 return
         headers, page = error_page(error.status, error.reason)
-        self.write(encode_head(_NOT_A_REQUEST, error.status, headers, self.context.common, False)[0] + page)
-        self.close_after_answer()
+        self.answer(_NOT_A_REQUEST, error.status, headers, page)
 
     def _begin_websocket(self, request: Request) -> None:
         self.context.wheel.disarm(self)
@@ -296,9 +342,38 @@ class Connection(Timed, asyncio.BufferedProtocol):
         if trailing:
             stream.feed(memoryview(trailing))
 
+    def _extend(self, received: int) -> None:
+        """Part of a body arrived: give it the time that its size earns, at the slowest rate allowed."""
+        context = self.context
+        config = context.config
+        if self.deadline != NEVER:
+            earned = received / config.body_rate if config.body_rate > 0 else NEVER
+            context.wheel.arm(self, min(self.deadline + earned, context.deadline(config.body_timeout)))
+
     def expired(self, now: float) -> None:
-        """No request head in time, or the end of lingering."""
-        if self._stream is None:
+        """The client was too slow with a head or a body, takes nothing of its answer, or has nothing more to ask."""
+        context = self.context
+        config = context.config
+        stream = self._stream
+        unsent = self.transport.get_write_buffer_size() if self.websocket is None else 0
+        if unsent and unsent == self._unsent:
+            context.drops.note("write_timeout", f"{self.client_name} is cut off: it takes nothing of its answer")
+            self.abort()
+        elif unsent or (stream is not None and stream.body_complete):
+            self._unsent = unsent if self.write_paused or stream is None else 0
+            context.wheel.arm(self, context.deadline(config.write_timeout))
+            if stream is None:
+                self.transport.close()
+        elif stream is not None:
+            if self._holds or stream.waits_for_continue:
+                context.wheel.arm(self, context.deadline(config.body_timeout))
+            else:
+                context.drops.note("body_timeout", f"{self.client_name} is cut off: its request body is too slow")
+                self._answer_error(HttpError(408, "the request body is too slow"), stream)
+        elif self._in_head and self._linger < 0:
+            context.drops.note("header_timeout", f"{self.client_name} is cut off: its request head is too slow")
+            self._answer_error(HttpError(408, "the request head is too slow"), None)
+        else:
             self.transport.close()
 
 

@@ -34,6 +34,8 @@ class HttpStream(Timed):
     done = False
     #: The client left, or was cut off, before the response was complete.
     disconnected = False
+    #: The client sends no body before it is told to (``Expect: 100-continue``).
+    waits_for_continue = False
     status = 0
     size = 0
     #: When it began, for the action logger.

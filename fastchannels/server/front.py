@@ -1,0 +1,74 @@
+"""What the server decides about a request before a bridge sees it: who sent it, health, and whether there is room."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fastchannels.server.events import Headers, Request
+from fastchannels.server.http import error_page
+from fastchannels.server.proxy import ProxyHeaders, TrustedAddresses
+from fastchannels.server.stream import HttpStream
+
+if TYPE_CHECKING:
+    from fastchannels.server.config import Config, Context
+    from fastchannels.server.protocol import Connection
+
+logger = logging.getLogger("fastchannels.server")
+
+_RETRY_AFTER = (b"retry-after", b"1")
+
+
+class Front:
+    """Asked about each request, of HTTP and of sockets, when :attr:`needed` says that some option wants it."""
+
+    def __init__(self, config: Config, context: Context, trusted: TrustedAddresses) -> None:
+        self._context = context
+        self._proxy = (
+            ProxyHeaders(trusted, config.proxy_headers_host, config.proxy_headers_port)
+            if config.proxy_headers
+            else None
+        )
+        self._health = config.health_path.encode("ascii") if config.health_path else None
+        self._concurrency = config.limit_concurrency or 0
+        self.needed = bool(self._proxy or self._health or self._concurrency > 0)
+
+    def answer(self, connection: Connection, request: Request) -> HttpStream | None:
+        """The server's own answer to ``request``, or None: then it is the bridge's."""
+        context = self._context
+        if self._proxy is not None:
+            connection.client, connection.scheme = self._proxy.resolve(
+                connection.peer, connection.peer_scheme, request.headers
+            )
+        if request.raw_path == self._health and request.method in ("GET", "HEAD"):
+            return _Answer(connection, request, *health(context.stopping))
+        if self._concurrency > 0 and context.running > self._concurrency:
+            context.drops.note(
+                "concurrency",
+                f"{request.method} {request.shown}: 503, {context.running - 1} requests and sockets are open "
+                "(limit_concurrency)",
+            )
+            headers, page = error_page(503, "The service is overloaded.")
+            return _Answer(connection, request, 503, [*headers, _RETRY_AFTER], page)
+        return None
+
+
+def health(stopping: bool) -> tuple[int, Headers, bytes]:
+    """The answer to a question after the server's health: status, headers, body."""
+    body = b"draining\n" if stopping else b"ok\n"
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+    return (503 if stopping else 200), headers, body
+
+
+class _Answer(HttpStream):
+    """A response that is made with its request."""
+
+    def __init__(self, connection: Connection, request: Request, status: int, headers: Headers, page: bytes) -> None:
+        super().__init__(connection, request)
+        self.keep_alive = self.keep_alive and not request.websocket
+        self._response = (status, headers, page)
+
+    def begin(self) -> None:
+        status, headers, page = self._response
+        self.start(status, headers)
+        self.body(page, False)
