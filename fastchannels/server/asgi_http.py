@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Final
 from fastchannels.exceptions import ClientDisconnected
 from fastchannels.server.asgi_scope import Message, Reaper, as_bytes, describe, make_scope, wait, wake
 from fastchannels.server.events import Request
-from fastchannels.server.http import CONTINUE
-from fastchannels.server.protocol import Connection
-from fastchannels.server.stream import HOLD_BODY, HttpStream
+from fastchannels.server.stream import HOLD_BODY, Carrier, HttpStream
 
 if TYPE_CHECKING:
     from fastchannels.server.bridge_asgi import AsgiBridge
@@ -29,7 +27,7 @@ class AsgiHttp(HttpStream):
     _more = True
     _buffered = 0
 
-    def __init__(self, connection: Connection, request: Request, bridge: AsgiBridge) -> None:
+    def __init__(self, connection: Carrier, request: Request, bridge: AsgiBridge) -> None:
         super().__init__(connection, request)
         self.bridge = bridge
         self._chunks: list[bytes] = []
@@ -128,7 +126,7 @@ class AsgiHttp(HttpStream):
             if self.waits_for_continue and self._more:
                 self.waits_for_continue = False
                 if not self.started:
-                    self.connection.write(CONTINUE)
+                    self.inform(100, [])
             await wait(self.connection.context, self._waiters)
 
     async def send(self, message: Message) -> None:  # HOT: http hello

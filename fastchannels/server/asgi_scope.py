@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
-from fastchannels.server.protocol import Connection
+from fastchannels.server.stream import Carrier
 from fastchannels.server.timer import Timed
 
 Message = dict[str, Any]
@@ -22,7 +22,7 @@ logger = logging.getLogger("fastchannels.server")
 _SPEC_VERSION: Final = "2.5"
 
 
-def make_scope(connection: Connection, request: Request, kind: str, state: dict[str, Any] | None) -> dict[str, Any]:
+def make_scope(connection: Carrier, request: Request, kind: str, state: dict[str, Any] | None) -> dict[str, Any]:
     secure = connection.scheme == "https"
     scope = {
         "type": kind,
@@ -59,7 +59,7 @@ class Reaper(Timed):
         self.task.cancel()
 
 
-def describe(connection: Connection, request: Request) -> str:
+def describe(connection: Carrier, request: Request) -> str:
     kind = "websocket" if request.websocket else request.method
     return f"{kind} {request.shown} of {connection.client_name}"
 

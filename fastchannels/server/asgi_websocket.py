@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastchannels.exceptions import ClientDisconnected
 from fastchannels.server.asgi_scope import Message, Reaper, as_bytes, describe, make_scope, wait, wake
 from fastchannels.server.events import Request
-from fastchannels.server.protocol import Connection
-from fastchannels.server.stream import HOLD_SOCKET, HttpStream
+from fastchannels.server.stream import HOLD_SOCKET, Carrier, HttpStream
 from fastchannels.server.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class AsgiWebSocket(WebSocketStream):
 
     __slots__ = ("_bytes", "_denial", "_ended", "_inbox", "_left_at", "_task", "_waiters", "bridge")
 
-    def __init__(self, connection: Connection, request: Request, bridge: AsgiBridge) -> None:
+    def __init__(self, connection: Carrier, request: Request, bridge: AsgiBridge) -> None:
         super().__init__(connection, request)
         self.bridge = bridge
         self._inbox: deque[Message] = deque(({"type": "websocket.connect"},))

@@ -9,8 +9,7 @@ from fastchannels.server.asgi_scope import Application
 from fastchannels.server.asgi_websocket import AsgiWebSocket
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
-from fastchannels.server.protocol import Connection
-from fastchannels.server.stream import HttpStream
+from fastchannels.server.stream import Carrier, HttpStream
 from fastchannels.server.websocket_stream import WebSocketStream
 
 
@@ -22,8 +21,8 @@ class AsgiBridge:
         self.application = application
         self.state: dict[str, Any] | None = None
 
-    def http(self, connection: Connection, request: Request) -> HttpStream:
+    def http(self, connection: Carrier, request: Request) -> HttpStream:
         return AsgiHttp(connection, request, self)
 
-    def websocket(self, connection: Connection, request: Request) -> WebSocketStream:
+    def websocket(self, connection: Carrier, request: Request) -> WebSocketStream:
         return AsgiWebSocket(connection, request, self)

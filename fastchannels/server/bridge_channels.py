@@ -18,9 +18,7 @@ from fastchannels.envelope import ACK, BUSY, EVENT, REPLIES, SESSION
 from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
-from fastchannels.server.http import CONTINUE
-from fastchannels.server.protocol import Connection
-from fastchannels.server.stream import HOLD_BODY, HOLD_SOCKET, HttpStream
+from fastchannels.server.stream import HOLD_BODY, HOLD_SOCKET, Carrier, HttpStream
 from fastchannels.server.timer import NEVER, Timed
 from fastchannels.server.websocket import BINARY, TEXT
 from fastchannels.server.websocket_stream import WebSocketStream
@@ -79,10 +77,10 @@ class ChannelBridge:
             self._framed = message
         return self._frame
 
-    def http(self, connection: Connection, request: Request) -> HttpStream:
+    def http(self, connection: Carrier, request: Request) -> HttpStream:
         return ChannelHttp(connection, request, self)
 
-    def websocket(self, connection: Connection, request: Request) -> WebSocketStream:
+    def websocket(self, connection: Carrier, request: Request) -> WebSocketStream:
         return ChannelSocket(connection, request, self)
 
     @property
@@ -102,7 +100,7 @@ class ChannelBridge:
             socket.finish()
 
 
-def _envelope(connection: Connection, request: Request) -> Message:
+def _envelope(connection: Carrier, request: Request) -> Message:
     """The keys that ``http.request`` and ``websocket.connect`` share."""
     secure = connection.scheme == "https"
     root_path = request.root_path
@@ -123,7 +121,7 @@ def _envelope(connection: Connection, request: Request) -> Message:
 class ChannelHttp(HttpStream):
     """One request on ``http.request``, answered on a channel of its own."""
 
-    def __init__(self, connection: Connection, request: Request, bridge: ChannelBridge) -> None:
+    def __init__(self, connection: Carrier, request: Request, bridge: ChannelBridge) -> None:
         super().__init__(connection, request)
         self.bridge = bridge
         self.layer = bridge.layer
@@ -141,7 +139,7 @@ class ChannelHttp(HttpStream):
         if self.body_complete:
             self._deliver_soon()
         elif self.request.expect_continue:
-            self.connection.write(CONTINUE)
+            self.inform(100, [])
 
     # ------------------------------------------------------------ from the connection
 
@@ -322,7 +320,7 @@ class ChannelSocket(WebSocketStream):
 
     __slots__ = ("_ack_timer", "_delivering", "_paused", "_reply", "_unseen", "bridge", "layer", "told", "window")
 
-    def __init__(self, connection: Connection, request: Request, bridge: ChannelBridge) -> None:
+    def __init__(self, connection: Carrier, request: Request, bridge: ChannelBridge) -> None:
         super().__init__(connection, request)
         context = connection.context
         self.bridge = bridge

@@ -16,7 +16,7 @@ from fastchannels.server.timer import Wheel
 if TYPE_CHECKING:
     from fastchannels.server.events import Request
     from fastchannels.server.protocol import Connection
-    from fastchannels.server.stream import HttpStream
+    from fastchannels.server.stream import Carrier, HttpStream
     from fastchannels.server.websocket_stream import WebSocketStream
 
 #: Called as ``action_logger(protocol, action, details)``; server.md section 6 lists the calls.
@@ -108,9 +108,9 @@ class Config:
 class Bridge(Protocol):
     """Makes the object that answers one request or one socket."""
 
-    def http(self, connection: Connection, request: Request) -> HttpStream: ...
+    def http(self, connection: Carrier, request: Request) -> HttpStream: ...
 
-    def websocket(self, connection: Connection, request: Request) -> WebSocketStream: ...
+    def websocket(self, connection: Carrier, request: Request) -> WebSocketStream: ...
 
 
 class Context:

@@ -294,7 +294,6 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 NO_BODY: Final = -3
 
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -394,6 +393,18 @@ def encode_head(
     elif request.version == "1.0":
         tail += b"Connection: keep-alive\r\n"
     return b"%b%b\r\n" % (block, tail), framing, keep_alive
+
+
+def encode_interim(status: int, headers: Headers) -> bytes:
+    """An interim response (1xx). Raises ``ValueError`` or ``TypeError`` for what may not stand in a head."""
+    parts = [_STATUS_LINES[status]]
+    for name, value in headers:
+        _kind_of(name)
+        parts += (name, b": ", value, b"\r\n")
+    block = b"".join(parts)
+    if not block.count(b"\n") == block.count(b"\r") == len(headers) + 1 or b"\0" in block:
+        raise ValueError("a response header holds a line break or a NUL")
+    return block + b"\r\n"
 
 
 def _parse_length(value: bytes) -> int:

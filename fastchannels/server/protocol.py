@@ -16,6 +16,7 @@ from fastchannels.exceptions import HttpError
 from fastchannels.server.config import Context
 from fastchannels.server.events import BodyEnd, Request
 from fastchannels.server.http import HttpParser, error_page
+from fastchannels.server.http1_stream import Http1Framing
 from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
 from fastchannels.server.timer import NEVER, NO_SLOT, Timed
 from fastchannels.server.websocket_stream import WebSocketStream
@@ -43,7 +44,7 @@ def _address(value: Any) -> Address | None:
     return None
 
 
-class Connection(Timed, asyncio.BufferedProtocol):
+class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
     """One accepted connection. Its own deadline is that of what the client owes: a head, a body, taking its answer."""
 
     __slots__ = (

@@ -1,27 +1,71 @@
-"""One HTTP request and its response, between a connection and a bridge."""
+"""One HTTP request and its response, between what carries them and a bridge."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fastchannels.server.events import Headers, Request
-from fastchannels.server.http import CHUNKED, LAST_CHUNK, NO_BODY, UNTIL_CLOSE, chunk, encode_head, error_page
+from fastchannels.server.http import NO_BODY, error_page
 from fastchannels.server.timer import NEVER, NO_SLOT, Timed
 
 if TYPE_CHECKING:
-    from fastchannels.server.protocol import Connection
-
-logger = logging.getLogger("fastchannels.server")
+    from fastchannels.server.config import Context
+    from fastchannels.server.websocket import Handshake
 
 # Reasons to pause reading a connection; it goes on when none is left.
 HOLD_PIPELINE: Final = 1  #: the next request waits for the response before it
 HOLD_BODY: Final = 2  #: the application has not taken the body that is here
 HOLD_SOCKET: Final = 4  #: the application or the worker lags behind the frames
 
-#: Larger pieces are written by themselves instead of being joined to the head.
-_JOIN_BELOW: Final = 64 * 1024
+
+class Carrier(Protocol):
+    """What carries one request at a time, or one WebSocket: a connection of HTTP/1.1, a stream of HTTP/2."""
+
+    context: Context
+    #: Who sent the request; for one that came through a trusted proxy, whom the proxy names.
+    client: tuple[str, int | None] | None
+    #: The other end of the transport, and what it speaks.
+    peer: tuple[str, int | None] | None
+    peer_scheme: str
+    server: tuple[str, int | None] | None
+    scheme: str
+    #: What was written waits for the client: see ``drain``.
+    write_paused: bool
+
+    @property
+    def client_name(self) -> str | None: ...
+
+    @property
+    def held(self) -> bool: ...
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def hold(self, reason: int) -> None: ...
+
+    def release(self, reason: int) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def close_after_answer(self) -> None: ...
+
+    def answer(self, request: Request, status: int, headers: Headers, page: bytes) -> None:
+        """Send a whole response that the server makes itself, and end."""
+
+    def accept_socket(self, handshake: Handshake, subprotocol: str | None, headers: Headers) -> None:
+        """Open the WebSocket. Raises as ``Handshake.response``."""
+
+    # How a response is framed: what ``HttpStream`` promises, in the version's own form.
+
+    def start_response(self, stream: HttpStream, status: int, headers: Iterable[Iterable[bytes]]) -> None: ...
+
+    def flush_head(self, stream: HttpStream) -> None: ...
+
+    def send_body(self, stream: HttpStream, data: bytes, more: bool) -> None: ...
+
+    def inform(self, stream: HttpStream, status: int, headers: Headers) -> None: ...
 
 
 class HttpStream(Timed):
@@ -40,10 +84,11 @@ class HttpStream(Timed):
     size = 0
     #: When it began, for the action logger.
     since = 0.0
-    _head: bytes | None = None
-    _framing: int = NO_BODY
+    # For the carrier: the head that is held, in its form, and how the body is framed (see ``http.encode_head``).
+    head: Any = None
+    framing: int = NO_BODY
 
-    def __init__(self, connection: Connection, request: Request) -> None:
+    def __init__(self, connection: Carrier, request: Request) -> None:
         self.deadline = NEVER
         self._slot = NO_SLOT
         self.connection = connection
@@ -77,74 +122,46 @@ class HttpStream(Timed):
     @property
     def begun(self) -> bool:
         """Something of the response has left; it can no longer become an error page."""
-        return self.started and self._head is None
+        return self.started and self.head is None
 
     def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
         """Set status and headers. They leave with the first piece of the body, or by ``flush``.
 
         Raises ``ValueError`` or ``TypeError`` for what may not stand in a response head.
         """
-        context = self.connection.context
-        # A connection whose request was not read to its end cannot be used again.
-        keep_alive = self.request.keep_alive and self.body_complete and not context.stopping
-        self._head, self._framing, self.keep_alive = encode_head(
-            self.request, status, headers, context.common, keep_alive
-        )
+        self.connection.start_response(self, status, headers)
         self.status = status
         self.started = True
 
     def flush(self) -> None:
         """Let a held head leave."""
-        if self._head is not None and not (self.done or self.disconnected):
-            self.connection.write(self._head)
-            self._head = None
+        if self.head is not None and not (self.done or self.disconnected):
+            self.connection.flush_head(self)
+            self.head = None
 
-    def body(self, data: bytes, more: bool) -> None:  # HOT: http hello
+    def body(self, data: bytes, more: bool) -> None:
         """Write a piece of the body; ``more`` false ends the response.
 
-        Raises ``ValueError`` when the body is longer or shorter than the response's Content-Length; the connection is
+        Raises ``ValueError`` when the body is longer or shorter than the response's Content-Length; the response is
         then cut, since the client could not tell.
         """
-        framing = self._framing
-        self.size += len(data)
-        if framing == CHUNKED:
-            if data:
-                if len(data) > _JOIN_BELOW:
-                    self._write(b"%x\r\n" % len(data))
-                    self._write(data)
-                    data = b"\r\n"
-                else:
-                    data = chunk(data)
-            if not more:
-                data = data + LAST_CHUNK
-        elif framing >= 0:
-            self._framing = framing = framing - len(data)
-            if framing < 0 or (framing and not more):
-                self.abort()
-                raise ValueError(
-                    f"the body is {'longer' if framing < 0 else 'shorter'} than the Content-Length of the response"
-                )
-        elif framing != UNTIL_CLOSE:
-            self.size = 0
-            data = b""
-        self._write(data)
-        if not more:
-            self.done = True
-            self.connection.response_complete(self)
+        self.connection.send_body(self, data, more)
 
-    def _write(self, data: bytes) -> None:
-        head = self._head
-        if head is not None:
-            self._head = None
-            if len(data) < _JOIN_BELOW:
-                self.connection.write(head + data)
-                return
-            self.connection.write(head)
-        if data:
-            self.connection.write(data)
+    def inform(self, status: int, headers: Headers) -> None:
+        """Send an interim response (1xx) before the response; nothing to a client of HTTP/1.0, which knows none."""
+        self.connection.inform(self, status, headers)
+
+    def check_length(self, size: int, more: bool) -> None:
+        """Count ``size`` bytes of a body whose length was announced; raises as ``body`` does."""
+        self.framing = left = self.framing - size
+        if left < 0 or (left and not more):
+            self.abort()
+            raise ValueError(
+                f"the body is {'longer' if left < 0 else 'shorter'} than the Content-Length of the response"
+            )
 
     def fail(self, status: int, detail: str = "", headers: Headers | None = None) -> None:
-        """End the response with an error page, or cut the connection when it has begun (D-33, D-36)."""
+        """End the response with an error page, or cut the response when it has begun (D-33, D-36)."""
         if self.done or self.disconnected:
             return
         if self.begun:
@@ -155,6 +172,6 @@ class HttpStream(Timed):
         self.body(page, False)
 
     def abort(self) -> None:
-        """Cut the connection, so that the client sees an incomplete response."""
+        """Cut the response, so that the client sees an incomplete response."""
         self.disconnected = True
         self.connection.abort()

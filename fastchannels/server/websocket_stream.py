@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fastchannels.server.events import Request
-from fastchannels.server.http import encode_head, error_page
-from fastchannels.server.stream import HOLD_SOCKET, HttpStream
+from fastchannels.server.http import error_page
+from fastchannels.server.stream import HOLD_SOCKET, Carrier, HttpStream
 from fastchannels.server.timer import NEVER, Timed
 from fastchannels.server.websocket import (
     ABNORMAL,
@@ -20,9 +20,6 @@ from fastchannels.server.websocket import (
     HandshakeError,
     WebSocketConnection,
 )
-
-if TYPE_CHECKING:
-    from fastchannels.server.protocol import Connection
 
 logger = logging.getLogger("fastchannels.server")
 
@@ -49,7 +46,7 @@ class WebSocketStream(Timed):
         "subprotocols",
     )
 
-    def __init__(self, connection: Connection, request: Request) -> None:
+    def __init__(self, connection: Carrier, request: Request) -> None:
         super().__init__()
         self.connection = connection
         self.request = request
@@ -96,7 +93,7 @@ class WebSocketStream(Timed):
         pairs = [(name, value) for name, value in headers]
         connection = self.connection
         context = connection.context
-        connection.write(self._handshake.response(subprotocol, [*context.common.pairs, *pairs]))
+        connection.accept_socket(self._handshake, subprotocol, pairs)
         config = context.config
         self.accepted = True
         self._ws = WebSocketConnection(config.ws_max_size)
@@ -259,10 +256,7 @@ class WebSocketStream(Timed):
 
     def _answer(self, status: int, detail: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         page_headers, page = error_page(status, detail)
-        common = self.connection.context.common
-        head, _, _ = encode_head(self.request, status, [*page_headers, *headers], common, False)
-        self.connection.write(head + page)
-        self.connection.close_after_answer()
+        self.connection.answer(self.request, status, [*page_headers, *headers], page)
 
     def _denied(self) -> None:
         self._log("rejected")

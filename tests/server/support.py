@@ -8,7 +8,11 @@ import re
 
 import websockets
 
+from fastchannels.server.config import Context
+from fastchannels.server.events import Request
+from fastchannels.server.http1_stream import Http1Framing
 from fastchannels.server.server import Config, Server
+from fastchannels.server.stream import HttpStream
 
 DEADLINE = 10.0
 
@@ -145,3 +149,33 @@ def open_socket(server, path="/", **options):
     options.setdefault("open_timeout", DEADLINE)
     options.setdefault("close_timeout", DEADLINE)
     return websockets.connect(f"ws://127.0.0.1:{port_of(server)}{path}", **options)
+
+
+class Written(Http1Framing):
+    """Takes what is written. Sockets are the matter of test_protocol.py."""
+
+    def __init__(self):
+        self.context = Context(Config(server_name=None))
+        self.data = b""
+        self.completed = 0
+        self.cut = False
+
+    def write(self, data):
+        self.data += bytes(data)
+
+    def response_complete(self, stream):
+        self.completed += 1
+
+    def abort(self):
+        self.cut = True
+
+    @property
+    def body(self):
+        return self.data.partition(b"\r\n\r\n")[2]
+
+
+def stream_of(method="GET", version="1.1"):
+    request = Request(method, "/", b"/", b"", version, [])
+    request.complete = True
+    connection = Written()
+    return HttpStream(connection, request), connection
