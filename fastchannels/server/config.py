@@ -52,15 +52,10 @@ class Config:
     proxy_headers: bool = False  #: take client and scheme from what a proxy wrote
     proxy_headers_host: str = "X-Forwarded-For"
     proxy_headers_port: str = "X-Forwarded-Port"
-    #: Proxies that are believed: addresses, networks, "*".
-    forwarded_allow_ips: Sequence[str] = ("127.0.0.1", "::1")
-
-    # What each response carries.
-    proxy_headers: bool = False  #: take client and scheme from what a proxy wrote
-    proxy_headers_host: str = "X-Forwarded-For"
-    proxy_headers_port: str = "X-Forwarded-Port"
     #: Proxies that are believed: addresses, networks, "unix", "*" (D-59).
     forwarded_allow_ips: Sequence[str] = ("127.0.0.0/8", "::1", "unix")
+
+    # What each response carries.
     server_name: str | None = "fastchannels"  #: the ``Server`` header; ``None`` sends none (D-62)
     date_header: bool = True
     headers: Sequence[tuple[str, str]] = ()  #: further ones
@@ -89,11 +84,10 @@ class Config:
     ws_protocols: Sequence[str] = ()  #: subprotocols of channel mode, where consumers cannot choose
 
     # Processes.
-    limit_concurrency: int | None = None  #: requests and sockets at once, then 503
-    limit_max_requests: int | None = None  #: requests and sockets after which the server stops
     limit_connections: int | None = None  #: at once; ``None``: what the limit on open files allows; 0: no limit
     limit_per_address: int = 1024  #: connections of an address (IPv6: of a /64) outside ``forwarded_allow_ips``
     limit_concurrency: int | None = None  #: requests and sockets at once, then 503
+    limit_max_requests: int | None = None  #: requests and sockets after which the server stops
     graceful_timeout: float = 30.0  #: for running responses and last messages when the server stops
     drain_seconds: float = 0.0  #: over which a stopping server spreads the closing of its websockets
     health_path: str | None = None  #: answered by the server: 200, or 503 when it stops

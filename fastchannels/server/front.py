@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from fastchannels.server.events import Headers, Request
 from fastchannels.server.http import error_page
 from fastchannels.server.proxy import ProxyHeaders, TrustedAddresses
-from fastchannels.server.stream import HttpStream
+from fastchannels.server.stream import Carrier, HttpStream
 
 if TYPE_CHECKING:
     from fastchannels.server.config import Config, Context
-    from fastchannels.server.protocol import Connection
 
 logger = logging.getLogger("fastchannels.server")
 
@@ -33,7 +32,7 @@ class Front:
         self._concurrency = config.limit_concurrency or 0
         self.needed = bool(self._proxy or self._health or self._concurrency > 0)
 
-    def answer(self, connection: Connection, request: Request) -> HttpStream | None:
+    def answer(self, connection: Carrier, request: Request) -> HttpStream | None:
         """The server's own answer to ``request``, or None: then it is the bridge's."""
         context = self._context
         if self._proxy is not None:
@@ -63,7 +62,7 @@ def health(stopping: bool) -> tuple[int, Headers, bytes]:
 class _Answer(HttpStream):
     """A response that is made with its request."""
 
-    def __init__(self, connection: Connection, request: Request, status: int, headers: Headers, page: bytes) -> None:
+    def __init__(self, connection: Carrier, request: Request, status: int, headers: Headers, page: bytes) -> None:
         super().__init__(connection, request)
         self.keep_alive = self.keep_alive and not request.websocket
         self._response = (status, headers, page)
