@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 CORE := setup.py pyproject.toml $(wildcard src_c/*.[ch] fastchannels/_core/*.pyx fastchannels/_core/*.pxd)
-C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
+C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] benchmarks/c/*.[ch])
 
 .PHONY: help demo demo-check test test-py test-c test-debug test-redis-py test-engines fuzz lint bench parts clean
 
@@ -53,6 +53,7 @@ $(PEERS)/.made: pyproject.toml
 	@$(PYTHON) -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(PEERS)/bin/python -m pip install --quiet --group peers
+	@if command -v npm >/dev/null; then npm install --silent --no-save --prefix $(PEERS) ws@8.23.0; else echo "no npm: the rows go without Node's ws"; fi
 	@touch $@
 
 parts: ## Find or install the servers and browser that the tests use

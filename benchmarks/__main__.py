@@ -20,6 +20,7 @@ from benchmarks import layers, servers
 from benchmarks.parts import OURS, PEERS, ROOT, redis_server
 
 Figures = dict[str, float]
+PEER_NAMES = ["channels_redis", "daphne", "granian", "hypercorn", "picows", "uvicorn", "uvloop", "hiredis", "redis"]
 REPORT = ROOT / "benchmarks" / "report"
 
 
@@ -37,8 +38,13 @@ def machine() -> dict[str, object]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "ours": versions(OURS, ["fastchannels", "hiredis", "redis", "uvloop"]),
-        "peers": versions(PEERS, ["channels_redis", "daphne", "uvicorn", "uvloop", "hiredis", "redis"]),
+        "peers": versions(PEERS, PEER_NAMES),
     }
+
+
+def wanted(name: str, words: list[str]) -> bool:
+    """``name`` holds one of ``words``, or there are none."""
+    return not words or any(word.lower() in name.lower() for word in words)
 
 
 def progress(line: str) -> None:
@@ -50,12 +56,16 @@ def progress(line: str) -> None:
 def compare(
     title: str, rivals: tuple[str, ...], rounds: int, measure: Callable[[str], Figures]
 ) -> dict[str, list[Figures]]:
-    """``rounds`` interleaved runs of each rival."""
+    """``rounds`` interleaved runs of each rival; one that fails is left out, and the reason printed."""
     runs: dict[str, list[Figures]] = {rival: [] for rival in rivals}
     for number in range(rounds):
-        for rival in rivals:
+        for rival in list(runs):
             progress(f"{title}: round {number + 1} of {rounds}, {rival}")
-            runs[rival].append(measure(rival))
+            try:
+                runs[rival].append(measure(rival))
+            except RuntimeError as error:
+                print(f"{title}: {rival} is left out: {error}")
+                del runs[rival]
     progress("")
     return runs
 
@@ -64,6 +74,8 @@ def show(title: str, runs: dict[str, list[Figures]]) -> list[dict[str, object]]:
     """Print one table, the first figure's ratio first; return it as records."""
     rivals = list(runs)
     records: list[dict[str, object]] = []
+    if not rivals:
+        return records
     print(f"\n{title}")
     for figure in runs[rivals[0]][0]:
         print(f"  {figure}")
@@ -85,6 +97,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.7, help="length of one run")
     parser.add_argument("--only", choices=["layers", "servers"])
+    parser.add_argument("--rows", nargs="*", default=[], help="of the servers: rows whose title holds one of these")
+    parser.add_argument("--rivals", nargs="*", default=[], help="of the servers: rivals whose name holds one of these")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
     arguments = parser.parse_args()
     about = machine()
@@ -100,9 +114,10 @@ def main() -> None:
                 measure = partial(scenario.measure, setting=setting)
                 records += show(title, compare(title, scenario.rivals, arguments.rounds, measure))
     if arguments.only != "layers":
-        for title in servers.SCENARIOS:
-            measure = partial(servers.measure, scenario=title, seconds=arguments.seconds)
-            records += show(title, compare(title, servers.RIVALS, arguments.rounds, measure))
+        for title, (rivals, measure) in servers.scenarios(arguments.seconds).items():
+            chosen = tuple(rival for rival in rivals if wanted(rival, arguments.rivals) and not servers.missing(rival))
+            if chosen and wanted(title, arguments.rows):
+                records += show(title, compare(title, chosen, arguments.rounds, measure))
     REPORT.mkdir(exist_ok=True)
     path = REPORT / "latest.json"
     path.write_text(json.dumps({"machine": about, "records": records}, indent=1))

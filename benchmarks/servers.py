@@ -1,44 +1,122 @@
-"""fastchannels-server beside Daphne and uvicorn: raw ASGI applications, server on one core, client on the other."""
+"""fastchannels-server beside its peers: server on one core, client on the other.
+
+    python -m benchmarks --only servers                           every row and rival, interleaved
+    python -m benchmarks --only servers --rows hello              rows whose title holds "hello"
+    python -m benchmarks --only servers --rows "32 B" accepts --rivals fastchannels uvicorn --rounds 3
+
+One row with two rivals and three rounds takes about ten seconds. The figure to compare is work by second of *server
+CPU*, all processes and threads of the server together: other load on the machine moves it least. ``server core busy``
+must be near 100%, or something else was measured. Rivals that are not installed are left out, with a line that says so.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import subprocess
-import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
-from benchmarks.parts import HERE, OURS, PEERS, cpu_seconds, free_port, next_record, running, wait_for_port
+from benchmarks.parts import HERE, OURS, PEERS, ROOT, cpu_seconds, free_port, next_record, running, wait_for_port
+from benchmarks.servers_load import HANDSHAKE, OFFER, REQUEST, TEXT, Load, deflated, echo, loading, varied_json
 
-LOAD = str(HERE / "drivers" / "load.py")
-RIVALS = ("fastchannels", "daphne", "uvicorn")
-#: scenario: (application, kind of load, frames in flight on a connection)
-SCENARIOS = {
-    "HTTP hello": ("hello", "http", 1),
-    "WebSocket echo 32 B, 1 in flight": ("echo", "ws", 1),
-    "WebSocket echo 32 B, 16 in flight": ("echo", "ws", 16),
+Figures = dict[str, float]
+NODE_MODULES = ROOT / ".venv-peers" / "node_modules"
+
+
+class Row(NamedTuple):
+    """One line of the table: which rivals, what they run, what is sent to them."""
+
+    rivals: tuple[str, ...]
+    application: str
+    load: Load
+    deflate: bool = False
+
+
+ASGI = ("fastchannels", "daphne", "uvicorn", "granian", "hypercorn")
+BARE = ("picows", "node ws")  # echoes without ASGI
+MAIN = ("fastchannels", "daphne", "uvicorn", "granian")
+
+ROWS: dict[str, Row] = {
+    "HTTP hello": Row(ASGI, "hello", Load("http", (REQUEST,))),
+    "WebSocket echo 32 B, 1 in flight": Row((*ASGI, *BARE, "raw tcp"), "echo", echo(32, 1)),
+    "WebSocket echo 32 B, 16 in flight": Row(MAIN + BARE, "echo", echo(32, 16)),
+    "WebSocket echo 1 KiB, 16 in flight": Row(MAIN + BARE, "echo", echo(1024, 16)),
+    "WebSocket echo 64 KiB, bytes": Row((*MAIN, *BARE, "raw tcp"), "echo", echo(65536, 1)),
+    "WebSocket echo 64 KiB, text": Row(MAIN + BARE, "echo", echo(65536, 1, TEXT)),
+    "permessage-deflate, JSON of 1 KiB": Row(
+        ("fastchannels", "uvicorn", "node ws"),
+        "echo",
+        Load("ws", tuple(map(deflated, varied_json())), OFFER, 4),
+        deflate=True,
+    ),
+    "WebSocket accepts": Row(MAIN + BARE, "echo", Load("accept", (), HANDSHAKE, 1, 32)),
+    "Django sync view": Row(MAIN, "django_sync", Load("http", (REQUEST,), connections=16)),
+    "Django async view": Row(MAIN, "django_async", Load("http", (REQUEST,))),
 }
 
 
-def command(server: str, application: str, port: int) -> list[str]:
-    target = f"benchmarks.drivers.apps:{application}"
-    where = ["-p", str(port)]
+def target_of(application: str) -> str:
+    module = "django_app" if application.startswith("django_") else "apps"
+    return f"benchmarks.drivers.{module}:{application}"
+
+
+def command(server: str, application: str, port: int, deflate: bool = False) -> list[str]:
+    """The command line of ``server``: one process, one event loop, no access log."""
+    target = target_of(application)
+    drivers, where = HERE / "drivers", ["--port", str(port)]
     if server == "fastchannels":
         return [OURS, "-m", "fastchannels", "server", "-v", "0", *where, target]
     if server == "daphne":
         return [PEERS, "-m", "daphne", "-v", "0", *where, target]
-    quiet = ["--no-access-log", "--log-level", "warning", "--lifespan", "off"]
-    return [PEERS, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", *quiet, "--port", str(port), target]
+    if server == "uvicorn":
+        quiet = ["--no-access-log", "--log-level", "warning", "--lifespan", "off"]
+        return [PEERS, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", *quiet, *where, target]
+    if server == "granian":
+        options = ["--interface", "asginl", "--loop", "uvloop", "--no-log", "--runtime-threads", "1", "--workers", "1"]
+        return [PEERS, "-m", "granian", *options, *where, target]
+    if server == "hypercorn":
+        return [PEERS, "-m", "hypercorn", "-k", "uvloop", "--log-level", "error", "-b", f"127.0.0.1:{port}", target]
+    if server == "picows":
+        return [PEERS, str(drivers / "echo_picows.py"), str(port)]
+    if server == "node ws":
+        return ["node", str(drivers / "echo_ws.js"), str(port), str(NODE_MODULES), "deflate" if deflate else ""]
+    return [OURS, str(drivers / "echo_raw.py"), str(port)]
 
 
-def measure(server: str, scenario: str, seconds: float) -> dict[str, float]:
-    application, kind, in_flight = SCENARIOS[scenario]
+@functools.cache
+def missing(server: str) -> bool:
+    """Say so, once, when ``server`` is not installed."""
+    if server == "node ws":
+        found = bool(shutil.which("node")) and (NODE_MODULES / "ws").is_dir()
+    elif server in ("granian", "hypercorn", "picows", "daphne", "uvicorn"):
+        code = f"import {server}"
+        found = Path(PEERS).exists() and not subprocess.run([PEERS, "-c", code], stderr=subprocess.DEVNULL).returncode
+    else:
+        found = True
+    if not found:
+        print(f"{server} is not installed: left out")
+    return not found
+
+
+def cores() -> tuple[int, int]:
+    """That of the server, that of the client."""
+    available = sorted(os.sched_getaffinity(0))
+    return available[0], available[-1]
+
+
+def measure(server: str, row: Row, seconds: float) -> Figures:
     port = free_port()
-    cores = sorted(os.sched_getaffinity(0))
-    server_core, client_core = {cores[0]}, {cores[-1]}
-    with running(command(server, application, port), server_core, stderr=subprocess.DEVNULL) as process:
+    server_core, client_core = cores()
+    load = row.load
+    if server == "raw tcp":  # no handshake: bytes back as they came
+        load = load._replace(kind="raw", opening=b"")
+    what = command(server, row.application, port, row.deflate)
+    with running(what, {server_core}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for_port(port, process)
-        load = [sys.executable, LOAD, str(port), kind, str(seconds), str(in_flight)]
-        with running(load, client_core, stdout=subprocess.PIPE) as client:
-            next_record(client)
+        with loading(load, port, seconds, [client_core]) as client:
             before = cpu_seconds(process.pid)
             got = next_record(client)
             used = cpu_seconds(process.pid) - before
@@ -48,3 +126,11 @@ def measure(server: str, scenario: str, seconds: float) -> dict[str, float]:
         "server core busy, %": 100 * used / got["seconds"],
         "client core busy, %": 100 * got["client_cpu"] / got["seconds"],
     }
+
+
+def scenarios(seconds: float) -> dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]]:
+    """Title: the rivals, and what measures one of them once."""
+    found: dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]] = {}
+    for title, row in ROWS.items():
+        found[title] = row.rivals, functools.partial(measure, row=row, seconds=seconds)
+    return found
