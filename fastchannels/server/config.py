@@ -68,7 +68,7 @@ class Config:
     keep_alive_requests: int = 0  #: of one connection, then it is closed; 0: no limit
     header_timeout: float | None = 20.0  #: for a whole request head, from its first byte, then 408
     body_timeout: float | None = 30.0  #: without a byte of a request's body, then 408
-    body_rate: float = 500.0  #: bytes a second: time that a body takes beyond this counts towards ``body_timeout``
+    body_rate: int = 500  #: bytes a second: time that a body takes beyond this counts towards ``body_timeout``
     write_timeout: float | None = 60.0  #: in which a client takes nothing of its response, then it is cut
     application_close_timeout: float = 10.0  #: for an application whose client left, then it is cancelled
 

@@ -55,7 +55,11 @@ class Front:
 def health(stopping: bool) -> tuple[int, Headers, bytes]:
     """The answer to a question after the server's health: status, headers, body."""
     body = b"draining\n" if stopping else b"ok\n"
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+    headers = [
+        (b"content-type", b"text/plain"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
     return (503 if stopping else 200), headers, body
 
 

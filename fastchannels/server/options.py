@@ -336,7 +336,7 @@ OPTIONS: Final[dict[str, list[Option]]] = {
             "-t",
             default="none; 120 in channel mode",
         ),
-        Option("keep-alive-timeout", SECONDS, "seconds for the next request head, whole", "--timeout-keep-alive"),
+        Option("keep-alive-timeout", SECONDS, "seconds for the next request of a connection", "--timeout-keep-alive"),
         Option("application-close-timeout", SECONDS, "seconds that an application may go on after its client left"),
         Option("request-buffer-size", Whole(1, metavar="BYTES"), "bytes of a body that wait for the application"),
         Option(
@@ -378,8 +378,24 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         ),
     ],
     "Limits": [
+        Option(
+            "limit-connections",
+            COUNT,
+            "connections at once, further ones get 503; 0: no limit",
+            default="what the limit on open files allows",
+        ),
+        Option("limit-per-address", COUNT, "the same for one address (IPv6: a /64) that is no trusted proxy; 0: none"),
         Option("limit-concurrency", Whole(1), "requests and sockets at once, further ones get 503", optional=True),
         Option("limit-max-requests", Whole(1), "requests and sockets before a new process takes over", optional=True),
+        Option("header-timeout", SECONDS, "seconds for a whole request head from its first byte, then 408"),
+        Option("body-timeout", SECONDS, "seconds without a byte of a request's body, then 408"),
+        Option(
+            "body-rate",
+            COUNT,
+            "bytes a second: what a body takes longer counts towards --body-timeout; 0: any pace",
+        ),
+        Option("write-timeout", SECONDS, "seconds in which a client takes nothing of its response, then it is cut"),
+        Option("keep-alive-requests", COUNT, "requests of one connection, then it is closed; 0: no limit"),
         Option("limit-request-line", Whole(1, metavar="BYTES"), "bytes of a request's target", field="limits.target"),
         Option("limit-request-fields", Whole(1), "header lines of a request", field="limits.headers"),
         Option(
@@ -408,6 +424,7 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         Option("reload", SWITCH, "start again when a file changes, for development"),
         Option("reload-dir", Many(PATH), "directory to watch; may be repeated", field="reload_dirs", default="."),
         Option("graceful-timeout", SECONDS, "seconds for running responses at a stop", "--timeout-graceful-shutdown"),
+        Option("health-path", TEXT, "path that the server answers by itself: 200, or 503 when it stops"),
         Option("drain-seconds", SECONDS, "seconds over which the closing of websockets is spread at a stop"),
     ],
 }

@@ -132,8 +132,9 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
                 self._pump()
             elif self._stream is None and not self._in_head:
                 self._in_head = True
-                wheel = self.context.wheel
-                wheel.arm(self, min(self.deadline, self.context.deadline(self.context.config.header_timeout)))
+                context = self.context
+                if context.config.header_timeout:
+                    context.wheel.arm(self, context.deadline(context.config.header_timeout))
 
     def eof_received(self) -> bool:
         return False

@@ -38,9 +38,7 @@ class TrustedAddresses:
                 try:
                     self._networks.append(ipaddress.ip_network(entry.strip("[]"), strict=False))
                 except ValueError:
-                    raise UsageError(
-                        f"forwarded_allow_ips: {entry!r} is no address, network, 'unix' or '*'"
-                    ) from None
+                    raise UsageError(f"forwarded_allow_ips: {entry!r} is no address, network, 'unix' or '*'") from None
 
     def __contains__(self, host: str | None) -> bool:
         """Whether ``host`` is trusted; ``None`` is the peer on a Unix socket."""

@@ -23,7 +23,9 @@ async def hello(scope, receive, send):
 
 
 class TestHealth:
-    @pytest.mark.parametrize("mode", [{"application": hello}, {"layer": InMemoryChannelLayer()}], ids=["asgi", "channel"])
+    @pytest.mark.parametrize(
+        "mode", [{"application": hello}, {"layer": InMemoryChannelLayer()}], ids=["asgi", "channel"]
+    )
     async def test_answered_before_the_application(self, mode):
         async with serving(health_path="/health", **mode) as server, connect(server) as client:
             for query in ("", "?from=balancer"):

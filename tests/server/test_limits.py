@@ -184,9 +184,7 @@ class TestSlowClients:
 
         async with serving(lazy, body_timeout=0.4) as server:
             async with connect(server) as waiting, connect(server) as full:
-                await waiting.send(
-                    b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
-                )
+                await waiting.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
                 await full.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + bytes(200000))
                 await asyncio.sleep(1.2)
                 ready.set()
