@@ -113,7 +113,7 @@ class Context:
     def __init__(self, config: Config, action_logger: ActionLogger | None = None) -> None:
         self.config = config
         self.wheel = Wheel()
-        self.common = CommonHeaders(config.server_name)
+        self.common = CommonHeaders(config.server_name, config.date_header, config.headers)
         self.action_logger = action_logger
         self.connections: set[Connection] = set()
         #: Applications and senders that run; a task that nobody refers to may vanish.

@@ -1,8 +1,4 @@
-"""HTTP/1.1 without I/O: bytes in, events out (RFC 9112); response heads and chunks as bytes.
-
-httptools parses, strictly: bare line feeds, folded headers, repeated or signed lengths, and a length beside chunks are
-refused there. This file adds limits, the checks that need the whole head, and everything about the answer.
-"""
+"""HTTP/1.1 without I/O (RFC 9112): the parser of requests, and response heads and chunks as bytes."""
 
 from __future__ import annotations
 
@@ -10,266 +6,34 @@ import html
 import http
 import re
 import time
-import urllib.parse
-from collections import deque
 from collections.abc import Iterable
 from email.utils import formatdate
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import httptools
+from fastchannels._core.http import HttpParser
+from fastchannels.server.events import Headers, Request
 
-from fastchannels.exceptions import HttpError
-from fastchannels.server.events import BODY_END, BodyEnd, Headers, Request
+__all__ = [
+    "CHUNKED",
+    "LAST_CHUNK",
+    "NO_BODY",
+    "UNTIL_CLOSE",
+    "CommonHeaders",
+    "HttpLimits",
+    "HttpParser",
+    "chunk",
+    "encode_head",
+    "encode_interim",
+    "error_page",
+]
 
 
 class HttpLimits(NamedTuple):
-    """What a client may send before a body."""
+    """What a client may send before a body, and the last two for the trailers behind it."""
 
-    target: int = 16 * 1024  #: bytes of the request target: 414
+    request_line: int = 16 * 1024  #: bytes of the request line: 414
     header_bytes: int = 64 * 1024  #: bytes of all header lines: 431
     headers: int = 100  #: header lines: 431
-
-
-# ---------------------------------------------------------------------------------------------------- requests
-
-_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*").fullmatch
-_SPECIAL: Final = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"daphne-root-path")
-)
-
-
-_METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-
-
-class HttpParser:
-    """Feed it what a client sends; take ``events`` from the left. After an ``HttpError`` event it ignores all input."""
-
-    __slots__ = (
-        "_chunked",
-        "_content_length",
-        "_count",
-        "_expect",
-        "_fed",
-        "_headers",
-        "_host",
-        "_in_head",
-        "_max_count",
-        "_max_fed",
-        "_max_size",
-        "_max_target",
-        "_parser",
-        "_replaying",
-        "_request",
-        "_root_path",
-        "_size",
-        "_target",
-        "_upgrade",
-        "events",
-        "finished",
-        "trailing",
-    )
-
-    def __init__(self, limits: HttpLimits = HttpLimits()) -> None:  # noqa: B008 - an immutable tuple
-        self._max_target = limits.target
-        self._max_size = limits.header_bytes
-        self._max_count = limits.headers
-        self._max_fed = limits.target + limits.header_bytes + 65536
-        self._parser: Any = httptools.HttpRequestParser(self)
-        #: In order; ``BODY_END`` is left out after a request without a body, whose ``complete`` is true instead.
-        self.events: deque[Request | bytes | BodyEnd | HttpError] = deque()
-        #: No further event will come: an error, the last request of the connection, or an upgrade.
-        self.finished = False
-        #: After a WebSocket request: the bytes that followed its head.
-        self.trailing = b""
-        self._in_head = True
-        self._fed = 0
-        self._request: Request | None = None
-        self._replaying = False
-        self._target = b""
-        self._headers: Headers = []
-        self._reset()
-
-    def _reset(self) -> None:
-        self._target = b""
-        self._headers = []
-        self._count = self._size = 0
-        self._host: bytes | None = None
-        self._chunked = self._expect = False
-        self._content_length: int | None = None
-        self._upgrade = b""
-        self._root_path: str | None = None
-
-    def feed(self, data: bytes | memoryview) -> None:
-        """Parse ``data`` and append to ``events``. Nothing of ``data`` is kept by reference."""
-        if self.finished:
-            return
-        # A name or value that does not end is not reported until it does: bound it by what was fed.
-        if self._in_head:
-            self._fed += len(data)
-            if self._fed > self._max_fed:
-                self._fail(HttpError(431, "the request head is too large"))
-                return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._upgraded(bytes(memoryview(data)[upgrade.args[0] :]))
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            if not isinstance(cause, HttpError):
-                raise
-            self._fail(cause)
-        except httptools.HttpParserError as error:
-            last = self._request
-            if last is None or last.keep_alive or not self._in_head:
-                self._fail(HttpError(400, str(error)))
-            # else: bytes after a request that said it was the last one
-            self.finished = True
-
-    def _fail(self, error: HttpError) -> None:
-        self.finished = True
-        self.events.append(error)
-
-    def _upgraded(self, rest: bytes) -> None:
-        request = self._request
-        assert request is not None
-        if request.websocket:
-            self.finished = True
-            self.trailing = rest
-            return
-        # Some other upgrade, which RFC 9110 section 7.8 lets a server ignore. The parser has stopped before the body,
-        # so a new one is told only how the body is framed.
-        self._parser = httptools.HttpRequestParser(self)
-        self._replaying = True
-        length = request.content_length
-        framing = b"Transfer-Encoding: chunked\r\n" if request.chunked else b"Content-Length: %d\r\n" % (length or 0)
-        close = b"" if request.keep_alive else b"Connection: close\r\n"
-        self.feed(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + close + b"\r\n")
-        if rest:
-            self.feed(rest)
-
-    # ------------------------------------------------------------ callbacks of httptools
-
-    def on_message_begin(self) -> None:
-        if not self._replaying:
-            self._reset()
-            self._in_head = True
-
-    def on_url(self, url: bytes) -> None:
-        if self._replaying:
-            return
-        self._target += url
-        if len(self._target) > self._max_target:
-            raise HttpError(414, "the request target is too long")
-
-    def on_header(self, name: bytes, value: bytes) -> None:  # HOT: http hello
-        if self._replaying:
-            return
-        self._size += len(name) + len(value) + 4
-        self._count += 1
-        if self._size > self._max_size or self._count > self._max_count:
-            raise HttpError(431, "too many or too large header fields")
-        if not self._in_head or b"_" in name:
-            return  # trailers are not passed on; underscores could shadow dashes in META (D-61)
-        name = name.lower()
-        if name in _SPECIAL:
-            self._special(name, value)
-            if name == b"daphne-root-path":
-                return
-        self._headers.append((name, value))
-
-    def _special(self, name: bytes, value: bytes) -> None:
-        if name == b"host":
-            if self._host is not None or not _HOST(value):
-                raise HttpError(400, "Host must be given once and be a host")
-            self._host = value
-        elif name == b"content-length":
-            self._content_length = int(value)
-        elif name == b"transfer-encoding":
-            if value.strip().lower() != b"chunked":
-                raise HttpError(501, "Transfer-Encoding other than chunked")
-            self._chunked = True
-        elif name == b"expect":
-            self._expect = value.strip().lower() == b"100-continue"
-        elif name == b"upgrade":
-            self._upgrade = value.strip().lower()
-        else:
-            self._root_path = urllib.parse.unquote(value.decode("latin-1"))
-
-    def on_headers_complete(self) -> None:  # HOT: http hello
-        self._in_head = False
-        self._fed = 0
-        if self._replaying:
-            return
-        parser = self._parser
-        version = parser.get_http_version()
-        if version != "1.1":
-            if version != "1.0":
-                raise HttpError(505, "HTTP/1.0 or HTTP/1.1 is spoken here")
-            if self._chunked:
-                raise HttpError(400, "Transfer-Encoding in an HTTP/1.0 request")
-        elif self._host is None:
-            raise HttpError(400, "a request needs a Host header")
-        method = _METHODS.get(parser.get_method()) or parser.get_method().decode("ascii")
-        if method == "CONNECT":
-            raise HttpError(501, "CONNECT")
-        target = self._target
-        if not target.startswith(b"/") and target != b"*":
-            target = self._absolute(target)
-        raw_path, _, query = target.partition(b"?")
-        if b"#" in target:
-            raise HttpError(400, "a fragment in the request target")
-        if b"%" in raw_path:
-            path = urllib.parse.unquote(raw_path.decode("ascii"))
-        else:
-            path = raw_path.decode("ascii")
-        websocket = expect = False
-        if version == "1.1":
-            expect = self._expect
-            if self._upgrade == b"websocket" and parser.should_upgrade():
-                if self._chunked or self._content_length:
-                    raise HttpError(400, "a WebSocket handshake has no body")
-                websocket = True
-        request = Request(
-            method,
-            path,
-            raw_path,
-            query,
-            version,
-            self._headers,
-            parser.should_keep_alive(),
-            websocket,
-            self._chunked,
-            expect,
-            self._content_length,
-            self._root_path,
-        )
-        self._request = request
-        self.events.append(request)
-
-    def _absolute(self, target: bytes) -> bytes:
-        """The origin form of an absolute target; its authority replaces Host (RFC 9112 section 3.2.2)."""
-        scheme, _, rest = target.partition(b"://")
-        end = min((position for position in (rest.find(b"/"), rest.find(b"?")) if position >= 0), default=len(rest))
-        authority, target = rest[:end], rest[end:]
-        if scheme.lower() not in (b"http", b"https", b"ws", b"wss") or not authority or not _HOST(authority):
-            raise HttpError(400, "the request target is neither a path nor a URL")
-        self._headers = [header for header in self._headers if header[0] != b"host"]
-        self._headers.insert(0, (b"host", authority))
-        return target if target.startswith(b"/") else b"/" + target
-
-    def on_body(self, data: bytes) -> None:
-        self.events.append(data)
-
-    def on_message_complete(self) -> None:
-        self._replaying, replaying = False, self._replaying
-        request = self._request
-        if request is None or (not replaying and self._parser.should_upgrade()):
-            return  # the end of an upgrade's head: its body, if any, is still to come
-        if self.events and self.events[-1] is request:
-            request.complete = True
-        else:
-            self.events.append(BODY_END)
-        self._in_head = True
 
 
 # ---------------------------------------------------------------------------------------------------- responses
@@ -298,17 +62,27 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class CommonHeaders:
-    """``Date`` and ``Server`` lines, made once a second."""
+    """``Date``, ``Server`` and the ``further`` lines that each response carries, made once a second."""
 
-    __slots__ = ("_second", "both", "date", "pairs", "server")
+    __slots__ = ("_second", "_with_date", "all", "date", "further", "pairs", "server")
 
-    def __init__(self, server_name: str | None) -> None:
-        self.server = f"Server: {server_name}\r\n".encode("latin-1") if server_name else b""
-        #: For a handshake's answer.
-        self.pairs: Headers = [(b"Server", server_name.encode("latin-1"))] if server_name else []
+    def __init__(
+        self, server_name: str | None, with_date: bool = True, further: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in further]
+        names = {name.lower() for name, _ in pairs}
+        if server_name and b"server" not in names:
+            self.server = f"Server: {server_name}\r\n".encode("latin-1")
+            #: For a handshake's answer.
+            self.pairs: Headers = [(b"Server", server_name.encode("latin-1")), *pairs]
+        else:
+            self.server = b""
+            self.pairs = pairs
+        self.further = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
+        self._with_date = with_date and b"date" not in names
         self._second = -1
         self.date = b""
-        self.both = b""
+        self.all = b""
         self.refresh()
 
     def refresh(self) -> None:
@@ -316,8 +90,9 @@ class CommonHeaders:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self.date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
-            self.both = self.date + self.server
+            if self._with_date:
+                self.date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self.all = self.date + self.server + self.further
 
 
 def _kind_of(name: bytes) -> int:
@@ -375,9 +150,9 @@ def encode_head(
     if not block.count(b"\n") == block.count(b"\r") == breaks or b"\0" in block:
         raise ValueError("a response header holds a line break or a NUL")
     if not (has_date or has_server):
-        tail = common.both
+        tail = common.all
     else:
-        tail = (b"" if has_date else common.date) + (b"" if has_server else common.server)
+        tail = (b"" if has_date else common.date) + (b"" if has_server else common.server) + common.further
     if request.method == "HEAD" or status == 204 or status == 304:
         framing = NO_BODY
     elif length >= 0:

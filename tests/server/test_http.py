@@ -260,6 +260,15 @@ class TestResponseHeads:
         assert head(headers=[(b"date", b"x")])[1]["server"] == "fastchannels"
         assert "server" not in head(common=CommonHeaders(None))[1]
 
+    def test_further_headers_and_no_date(self):
+        headers = head(common=CommonHeaders("us", False, [("X-A", "1"), ("X-B", "2")]))[1]
+        assert "date" not in headers
+        assert (headers["server"], headers["x-a"], headers["x-b"]) == ("us", "1", "2")
+        common = CommonHeaders("us", True, [("server", "other"), ("date", "never")])
+        assert common.pairs == [(b"server", b"other"), (b"date", b"never")]
+        assert common.all == b"server: other\r\ndate: never\r\n"
+        assert head(common=common, headers=[(b"server", b"mine")])[1]["date"] == "never"
+
     def test_unknown_status(self):
         assert head(799)[0] == "HTTP/1.1 799 "
 
