@@ -127,8 +127,8 @@ class Context:
         self.drops = Drops()
         trusted = TrustedAddresses(config.forwarded_allow_ips)
         self.gate = Gate(connection_limit(config.limit_connections), config.limit_per_address, trusted, self.drops)
-        front = Front(config, self, trusted)
-        self.front = front if front.needed else None
+        self._front = Front(config, self, trusted)
+        self.front = self._front if self._front.needed else None
         self._held: list[HttpStream] = []
         self.bridge: Bridge
         self.loop: asyncio.AbstractEventLoop
@@ -158,6 +158,11 @@ class Context:
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         self.note_end()
+
+    def stop(self) -> None:
+        """The server stops: responses close their connection, no socket is opened."""
+        self.stopping = True
+        self.front = self._front
 
     def note_end(self) -> None:
         """Something ended that a stopping server may wait for."""

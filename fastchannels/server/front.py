@@ -41,14 +41,15 @@ class Front:
             )
         if request.raw_path == self._health and request.method in ("GET", "HEAD"):
             return _Answer(connection, request, *health(context.stopping))
+        if request.websocket and context.stopping:
+            return _unavailable(connection, request)
         if self._concurrency > 0 and context.running > self._concurrency:
             context.drops.note(
                 "concurrency",
                 f"{request.method} {request.shown}: 503, {context.running - 1} requests and sockets are open "
                 "(limit_concurrency)",
             )
-            headers, page = error_page(503, "The service is overloaded.")
-            return _Answer(connection, request, 503, [*headers, _RETRY_AFTER], page)
+            return _unavailable(connection, request)
         return None
 
 
@@ -63,12 +64,18 @@ def health(stopping: bool) -> tuple[int, Headers, bytes]:
     return (503 if stopping else 200), headers, body
 
 
+def _unavailable(connection: Carrier, request: Request) -> HttpStream:
+    headers, page = error_page(503, "There is no room for this request now.")
+    return _Answer(connection, request, 503, [*headers, _RETRY_AFTER], page)
+
+
 class _Answer(HttpStream):
     """A response that is made with its request."""
 
     def __init__(self, connection: Carrier, request: Request, status: int, headers: Headers, page: bytes) -> None:
+        if request.websocket:
+            request.keep_alive = False  # what follows may be frames
         super().__init__(connection, request)
-        self.keep_alive = self.keep_alive and not request.websocket
         self._response = (status, headers, page)
 
     def begin(self) -> None:

@@ -40,7 +40,7 @@ class Drops:
 
 
 def connection_limit(wanted: int | None) -> int:
-    """How many connections may be open: ``wanted``, 0 for no limit, ``None`` for what the limit on open files allows."""
+    """How many connections may be open: ``wanted``; 0: no limit; ``None``: what the limit on open files allows."""
     if wanted is not None:
         return wanted if wanted > 0 else sys.maxsize
     try:

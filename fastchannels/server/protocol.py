@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from fastchannels._core.wire import Wire
 from fastchannels.exceptions import HttpError
 from fastchannels.server.config import Context
 from fastchannels.server.events import BodyEnd, Request
 from fastchannels.server.http import HttpParser, error_page
 from fastchannels.server.http1_stream import Http1Framing
 from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
-from fastchannels.server.timer import NEVER, NO_SLOT, Timed
+from fastchannels.server.timer import NEVER, NO_SLOT
 from fastchannels.server.websocket_stream import WebSocketStream
 
 logger = logging.getLogger("fastchannels.server")
@@ -44,7 +45,7 @@ def _address(value: Any) -> Address | None:
     return None
 
 
-class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
+class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
     """One accepted connection. Its own deadline is that of what the client owes: a head, a body, taking its answer."""
 
     __slots__ = (
@@ -55,24 +56,19 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
         "_requests_left",
         "_stream",
         "_unsent",
-        "_view",
         "_waiters",
         "client",
-        "closed",
         "context",
         "peer",
         "peer_scheme",
         "scheme",
         "server",
-        "transport",
         "websocket",
-        "write_paused",
     )
 
     def __init__(self, context: Context, buffer: memoryview | None = None) -> None:
         super().__init__()
         self.context = context
-        self.transport: asyncio.Transport
         #: Who sent the request; for one that came through a trusted proxy, whom the proxy names.
         self.client: Address | None = None
         #: The other end of the transport.
@@ -81,10 +77,8 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
         self.server: Address | None = None
         self.scheme = "http"
         self.websocket: WebSocketStream | None = None
-        self.write_paused = False
-        self.closed = False
         # Each read is consumed before the next one, so all connections of a thread read into one buffer.
-        self._view = buffer if buffer is not None else memoryview(bytearray(_READ_SIZE))
+        self.read_into(buffer if buffer is not None else memoryview(bytearray(_READ_SIZE)))
         self._parser = HttpParser(context.config.limits)
         self._stream: HttpStream | None = None
         self._holds = 0
@@ -100,34 +94,31 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport
+        self.find_socket()
         self.client = self.peer = _address(transport.get_extra_info("peername"))
         local = transport.get_extra_info("sockname")
         self.server = _address(local)
         if self.server is None and isinstance(local, str) and local:
             self.server = (local, None)
+        if transport.get_extra_info("sslcontext") is not None:
+            self.scheme = self.peer_scheme = "https"
         context = self.context
         if not context.gate.enter(self.peer[0] if self.peer else None):
             self.closed = True
-            transport.write(_REFUSAL)  # type: ignore[attr-defined]
+            transport.write(_REFUSAL)
             transport.close()
             return
         context.connections.add(self)
         context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view
-
-    def buffer_updated(self, nbytes: int) -> None:  # HOT: http hello, ws echo
-        websocket = self.websocket
-        if websocket is not None:
-            websocket.feed(self._view[:nbytes])
-        elif self._linger >= 0:
-            self._linger += nbytes
+    def received(self, data: memoryview) -> None:  # HOT: http hello
+        if self._linger >= 0:
+            self._linger += len(data)
             if self._linger > _LINGER_BYTES:
                 self.transport.close()
         else:
-            self._parser.feed(self._view[:nbytes])
+            self._parser.feed(data)
             if self._parser.events:
                 self._pump()
             elif self._stream is None and not self._in_head:
@@ -181,11 +172,6 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------ called by streams and bridges
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write ``data``; nothing happens when the connection is gone."""
-        if not self.closed:
-            self.transport.write(data)
-
     async def drain(self) -> None:
         """Wait until the transport's buffer has room, or the connection is gone."""
         while self.write_paused and not self.closed:
@@ -208,10 +194,12 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Cut the connection."""
+        self.fd = -1
         self.transport.abort()
 
     def close(self) -> None:
         """Close when what was written has left."""
+        self.fd = -1
         self.transport.close()
 
     def close_after_answer(self) -> None:
@@ -219,8 +207,9 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
         if self._linger >= 0 or self.transport.is_closing():
             return
         self._linger = 0
+        self.fd = -1
         if self.websocket is not None:
-            self.websocket = None
+            self.websocket = self.sink = None
             self.context.running -= 1
         self.release(self._holds)
         if self.transport.can_write_eof():
@@ -254,8 +243,8 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
             self.close_after_answer()
 
     def stop(self) -> None:
-        """The server stops: close now when idle, after the response otherwise."""
-        if self._stream is None and self.websocket is None:
+        """The server stops: close now when idle, after the response otherwise, also when its request is on the way."""
+        if self._stream is None and self.websocket is None and not self._in_head and self._linger < 0:
             self.transport.close()
 
     @property
@@ -338,7 +327,7 @@ class Connection(Http1Framing, Timed, asyncio.BufferedProtocol):
     def _begin_websocket(self, request: Request) -> None:
         self.context.wheel.disarm(self)
         stream = self.context.bridge.websocket(self, request)
-        self.websocket = stream
+        self.websocket = self.sink = stream
         trailing, self._parser.trailing = self._parser.trailing, b""
         stream.open()
         if trailing:

@@ -89,7 +89,7 @@ class ProxyHeaders:
         for name, value in headers:
             if name == self._host:
                 if name == b"forwarded":
-                    for element in _split(value, ";,"):
+                    for element in _elements(value):
                         hosts.append(element.get(b"for", b""))
                         schemes.append(element.get(b"proto", b""))
                 else:
@@ -133,14 +133,13 @@ def _address(entry: bytes) -> tuple[str, int] | None:
         return None
 
 
-def _split(value: bytes, separators: str) -> list[dict[bytes, bytes]]:
+def _elements(value: bytes) -> list[dict[bytes, bytes]]:
     """The elements of a ``Forwarded`` header (RFC 7239 section 4), names in lower case, quotes removed."""
-    pair_end, element_end = separators
     elements: list[dict[bytes, bytes]] = []
     current: dict[bytes, bytes] = {}
     text = ""
     quoted = escaped = False
-    for char in value.decode("latin-1") + element_end:
+    for char in value.decode("latin-1") + ",":
         if escaped:
             text += char
             escaped = False
@@ -148,14 +147,14 @@ def _split(value: bytes, separators: str) -> list[dict[bytes, bytes]]:
             escaped = True
         elif char == '"':
             quoted = not quoted
-        elif quoted or char not in separators:
+        elif quoted or char not in ";,":
             text += char
         else:
             name, _, content = text.partition("=")
             if name.strip():
                 current[name.strip().lower().encode("latin-1")] = content.strip().encode("latin-1")
             text = ""
-            if char == element_end:
+            if char == ",":
                 elements.append(current)
                 current = {}
     return elements

@@ -19,6 +19,7 @@ from fastchannels.server.asgi_scope import Application
 from fastchannels.server.bridge_asgi import AsgiBridge
 from fastchannels.server.bridge_channels import ChannelBridge, Layer
 from fastchannels.server.config import ActionLogger, Config, Context
+from fastchannels.server.drain import drain
 from fastchannels.server.lifespan import Lifespan
 from fastchannels.server.protocol import connection_factory
 
@@ -130,31 +131,35 @@ class Server:
     async def stop(self, graceful_timeout: float | None = None) -> None:
         """Stop listening, close websockets with 1012, let responses and last messages finish, then cut the rest.
 
-        ``graceful_timeout`` seconds at most, those of the configuration when left out.
+        ``graceful_timeout`` seconds at most after the last websocket was told, those of the configuration when left
+        out; with 0, nobody is waited for.
         """
         context = self._context
         if context is None:
             return
         timeout = self.config.graceful_timeout if graceful_timeout is None else graceful_timeout
-        context.stopping = True
+        context.stop()
         for server in self._servers:
             server.close()
         self._remove_unix_socket()
         if timeout > 0:
-            await self._drain(context, context.loop.time() + timeout)
+            await drain(context, timeout)
         for connection in list(context.connections):
             connection.abort()
         if isinstance(context.bridge, ChannelBridge):
-            await context.bridge.finish(5.0)
+            await context.bridge.finish(5.0 if timeout > 0 else 1.0)
         # One turn lets the transports report their end before the tasks that depend on them are cancelled.
         await asyncio.sleep(0)
         if tasks := list(context.tasks):
             logger.warning("cancelling %d running tasks", len(tasks))
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks, timeout=self.config.application_close_timeout)
+            await asyncio.wait(tasks, timeout=self.config.application_close_timeout if timeout > 0 else 1.0)
         if self._lifespan is not None:
-            await self._lifespan.stop()
+            try:
+                await asyncio.wait_for(self._lifespan.stop(), timeout if timeout > 0 else 1.0)
+            except asyncio.TimeoutError:
+                logger.error("the application's lifespan shutdown does not end")
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
@@ -165,30 +170,6 @@ class Server:
             self._log_file.close()
             self._log_file = None
         self._context = None
-
-    async def _drain(self, context: Context, deadline: float) -> None:
-        """End what is open in the order of D-31."""
-        sockets = []
-        for connection in list(context.connections):
-            if connection.websocket is not None:
-                sockets.append(connection.websocket)
-            else:
-                connection.stop()
-        for index, websocket in enumerate(sockets):
-            delay = self.config.drain_seconds * index / len(sockets)
-            if delay:
-                context.loop.call_later(delay, websocket.go_away)
-            else:
-                websocket.go_away()
-
-        def running() -> bool:
-            pending = isinstance(context.bridge, ChannelBridge) and context.bridge.unfinished
-            return bool(context.connections or context.tasks or pending)
-
-        while running() and (left := deadline - context.loop.time()) > 0:
-            context.ended.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(context.ended.wait(), left)
 
     def _tick(self) -> None:
         context = self._context

@@ -198,10 +198,10 @@ class WebSocketStream(Timed):
         """The transport is gone."""
         self._end(ABNORMAL, "")
 
-    def go_away(self) -> None:
+    def go_away(self, reason: str = "") -> None:
         """The server stops (D-31)."""
         if self.accepted:
-            self.close(1012)
+            self.close(1012, reason)
         else:
             self.reject(503)
 
