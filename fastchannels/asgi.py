@@ -49,9 +49,19 @@ class ChannelLayerWrapper:
     def __init__(self, layer: ChannelLayer, alias: str = DEFAULT_CHANNEL_LAYER, routing: Routing | None = None) -> None:
         self.layer = layer
         self.alias = alias
-        self.routing = routing
+        self._routing = routing
         self._router: Router | None = None
         self._building = threading.Lock()
+
+    @property
+    def routing(self) -> Routing | None:
+        """What the router is built from. Set it to route anew from the next message on."""
+        return self._routing
+
+    @routing.setter
+    def routing(self, routing: Routing | None) -> None:
+        self._routing = routing
+        self._router = None
 
     @property
     def router(self) -> Router:
@@ -263,7 +273,15 @@ class ChannelLayerManager:
                 raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{alias!r}] has a key {key!r}: {_choice(key, _KEYS)}")
         return config
 
-    def _build(self, alias: str) -> ChannelLayerWrapper:
+    def make_backend(self, alias: str) -> ChannelLayerWrapper:
+        """A new layer of ``alias``, that nobody else gets. Raises what :func:`get_channel_layer` raises."""
+        return self._build(alias)
+
+    def make_test_backend(self, alias: str) -> ChannelLayerWrapper:
+        """The same from ``TEST_CONFIG`` in place of ``CONFIG``, where there is one."""
+        return self._build(alias, "TEST_CONFIG")
+
+    def _build(self, alias: str, options: str = "CONFIG") -> ChannelLayerWrapper:
         from fastchannels.layers.base import ChannelLayer
         from fastchannels.routing import ImportFailure, import_dotted
 
@@ -281,7 +299,7 @@ class ChannelLayerManager:
                 f"{where}: BACKEND {backend!r} is not a layer of fastchannels; Channel, Group and workers need one"
             )
         try:
-            layer = layer_class(**config.get("CONFIG", {}))
+            layer = layer_class(**config.get(options, config.get("CONFIG", {})))
         except InvalidChannelLayerError as error:
             raise InvalidChannelLayerError(f"{where}: {error}") from error
         return ChannelLayerWrapper(layer, alias, self.routing(alias))

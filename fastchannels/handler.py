@@ -10,8 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
+from typing import Any
 
 from django.conf import settings
 from django.core.handlers import base
@@ -24,9 +23,6 @@ from django.utils.functional import cached_property
 from fastchannels import exceptions
 from fastchannels.exceptions import ChannelFull, RequestAborted, RequestTimeout
 from fastchannels.message import Message
-
-if TYPE_CHECKING:
-    from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 
 __all__ = ["AsgiHandler", "AsgiRequest", "ViewConsumer"]
 
@@ -352,32 +348,6 @@ class ViewConsumer:
                     time.sleep(RESPONSE_PAUSE)
 
 
-class _StaticViewConsumer(ViewConsumer):
-    """Static files by Django's finders, everything else by the views."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.static = _static_handler()
-
-    def __call__(self, message: Message) -> None:
-        if not self.static._should_handle(message.content["path"]):
-            return super().__call__(message)
-        self._send(message, self.static(message))  # type: ignore[operator]
-
-
-def _static_handler() -> StaticFilesHandlerMixin:
-    from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
-
-    class StaticHandler(StaticFilesHandlerMixin, AsgiHandler):  # type: ignore[misc]
-        """Django's static files, as messages."""
-
-        def __init__(self) -> None:
-            self.base_url = urlparse(self.get_base_url())
-            super().__init__()
-
-    return StaticHandler()
-
-
 def default_consumer(static: bool = True, insecure: bool = False) -> ViewConsumer:
     """The consumer of ``http.request`` for a worker.
 
@@ -386,5 +356,7 @@ def default_consumer(static: bool = True, insecure: bool = False) -> ViewConsume
     from django.apps import apps
 
     if static and apps.is_installed("django.contrib.staticfiles") and (settings.DEBUG or insecure):
-        return _StaticViewConsumer()
+        from fastchannels.staticfiles import StaticFilesConsumer
+
+        return StaticFilesConsumer()
     return ViewConsumer()

@@ -9,6 +9,9 @@ A receiver of ``consumer_finished`` that is connected by an application runs aft
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import close_old_connections
@@ -25,8 +28,22 @@ worker_ready = Signal()
 worker_process_ready = Signal()
 
 
+_thread = threading.local()
+
+
+@contextmanager
+def connections_left_open() -> Iterator[None]:
+    """Consumers that run in this block and thread keep the connections to the database: a test case owns them."""
+    _thread.left_open = True
+    try:
+        yield
+    finally:
+        _thread.left_open = False
+
+
 def _close_old_connections(**kwargs: Any) -> None:
-    close_old_connections()
+    if not getattr(_thread, "left_open", False):
+        close_old_connections()
 
 
 consumer_started.connect(_close_old_connections)

@@ -21,6 +21,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from fastchannels import envelope
 from fastchannels.asgi import DEFAULT_BACKEND, ChannelLayerWrapper
@@ -32,6 +33,7 @@ from fastchannels.message import Message
 from fastchannels.security.websockets import refused_origin
 from fastchannels.sessions import check_settings
 from fastchannels.signals import consumer_finished, consumer_started, worker_process_ready, worker_ready
+from fastchannels.utils import name_that_thing
 
 __all__ = ["Worker", "WorkerGroup", "run_workers"]
 
@@ -327,8 +329,7 @@ class Worker:
 
     def _failed(self, message: Message, consumer: Callable[..., Any], frame: Frame) -> None:
         """Log the exception that is being handled; a request that nobody answered gets a 500 (D-52)."""
-        name = getattr(consumer, "__qualname__", type(consumer).__qualname__)
-        logger.exception("consumer %s.%s failed%s", getattr(consumer, "__module__", "?"), name, _where(message))
+        logger.exception("consumer %s failed%s", name_that_thing(consumer), _where(message))
         if message.channel.name == "http.request" and message.reply_channel is not None and not frame.answered:
             for reply in AsgiHandler.encode_response(server_error()):
                 message.reply_channel.send(reply)
@@ -437,6 +438,9 @@ class WorkerGroup(Worker):
             self._ended.put(error if isinstance(error, SystemExit) else SystemExit(1))
         else:
             self._ended.put(None)
+        finally:
+            # Those of this thread, which nobody can use after it.
+            connections.close_all()
 
 
 def run_workers(
