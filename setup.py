@@ -22,6 +22,7 @@ from setuptools.command.build_ext import build_ext
 # Each C unit links into exactly one extension, with hidden symbols.
 C_UNITS: dict[str, list[str]] = {
     "entries": [],
+    "http": ["fc_http"],
     "inbox": [],
     "msgpack": ["fc_msgpack"],
     "names": ["fc_name", "fc_shard"],

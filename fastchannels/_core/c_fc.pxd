@@ -200,3 +200,66 @@ cdef extern from "fc_shm.h" nogil:
 cdef extern from "fc_wake.h" nogil:
     void fc_wake_drain(int fd) noexcept
     fc_status fc_wake_wait(int fd, int timeout_ms) noexcept
+
+cdef extern from "fc_http.h" nogil:
+    ctypedef struct fc_http_limits:
+        size_t line
+        size_t header_bytes
+        size_t headers
+
+    ctypedef struct fc_http_error:
+        const char *reason
+        uint16_t status
+
+    ctypedef struct fc_http_scanner:
+        size_t start
+        size_t first
+        size_t length
+
+    enum:
+        FC_HTTP_NAME_COUNT
+        FC_HTTP_HOST
+        FC_HTTP_DAPHNE_ROOT_PATH
+        FC_HTTP_FORM_ABSOLUTE
+
+    ctypedef struct fc_http_field:
+        uint32_t name
+        uint32_t name_size
+        uint32_t value
+        uint32_t value_size
+        uint8_t known
+        uint8_t underscore
+
+    ctypedef struct fc_http_request:
+        uint64_t content_length
+        uint32_t method
+        uint32_t method_size
+        uint32_t path
+        uint32_t path_size
+        uint32_t query
+        uint32_t query_size
+        uint32_t authority
+        uint32_t authority_size
+        uint32_t fields
+        uint8_t form
+        uint8_t minor
+        uint8_t escaped
+        uint8_t has_length
+        uint8_t chunked
+        uint8_t keep_alive
+        uint8_t expect_continue
+        uint8_t websocket
+        uint8_t te_trailers
+
+    ctypedef struct fc_http_chunks:
+        uint64_t left
+
+    const char *fc_http_name_text(int name) noexcept
+    fc_status fc_http_scan(fc_http_scanner *scanner, const fc_http_limits *limits, const uint8_t *data, size_t size,
+                           fc_http_error *error) noexcept
+    fc_status fc_http_parse(fc_http_request *request, fc_http_field *fields, size_t room, const uint8_t *head,
+                            size_t size, fc_http_error *error) noexcept
+    fc_status fc_http_parse_line(fc_http_request *request, const uint8_t *line, size_t size,
+                                 fc_http_error *error) noexcept
+    fc_status fc_http_chunked(fc_http_chunks *chunks, const fc_http_limits *limits, const uint8_t *data, size_t size,
+                              size_t *used, size_t *body, fc_http_error *error) noexcept

@@ -396,7 +396,7 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         ),
         Option("write-timeout", SECONDS, "seconds in which a client takes nothing of its response, then it is cut"),
         Option("keep-alive-requests", COUNT, "requests of one connection, then it is closed; 0: no limit"),
-        Option("limit-request-line", Whole(1, metavar="BYTES"), "bytes of a request's target", field="limits.target"),
+        Option("limit-request-line", Whole(1, metavar="BYTES"), "bytes of a request line", field="limits.request_line"),
         Option("limit-request-fields", Whole(1), "header lines of a request", field="limits.headers"),
         Option(
             "limit-header-bytes",
