@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import layers, servers
+from benchmarks import layers, servers, servers_memory
 from benchmarks.parts import OURS, PEERS, ROOT, redis_server
 
 Figures = dict[str, float]
@@ -114,7 +114,8 @@ def main() -> None:
                 measure = partial(scenario.measure, setting=setting)
                 records += show(title, compare(title, scenario.rivals, arguments.rounds, measure))
     if arguments.only != "layers":
-        for title, (rivals, measure) in servers.scenarios(arguments.seconds).items():
+        rows = servers.scenarios(arguments.seconds) | servers_memory.scenarios()
+        for title, (rivals, measure) in rows.items():
             chosen = tuple(rival for rival in rivals if wanted(rival, arguments.rivals) and not servers.missing(rival))
             if chosen and wanted(title, arguments.rows):
                 records += show(title, compare(title, chosen, arguments.rounds, measure))
