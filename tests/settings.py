@@ -14,6 +14,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 FASTCHANNELS_ROUTING = {"default": []}
 INSTALLED_APPS = [
     "fastchannels",
+    "fastchannels.delay",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
