@@ -286,6 +286,7 @@ CODINGS = [
     coding(b" chunked\r\nTransfer-Encoding: chunked"),
     coding(b" chunked\r\nTransfer-Encoding: identity"),
     coding(b" Chunked", *ANSWERED, seen=b"[abc]"),
+    coding(b"\tchunked \t", *ANSWERED, seen=b"[abc]"),
     Case(
         "Transfer-Encoding with a space before its colon", "9112 5.1",
         POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", REFUSED,
@@ -331,6 +332,11 @@ CHUNKS = [
     chunks("extension with a line feed", b"3;a\nb\r\nabc\r\n" + END),
     chunks("extension with a carriage return", b"3;a\rb\r\nabc\r\n" + END),
     chunks("extension with NUL", b"3;a\0b\r\nabc\r\n" + END),
+    chunks("extension of 128 KiB", b"3;" + b"a" * 131072 + b"\r\nabc\r\n" + END, "400", "413", "431", "none"),
+    chunks(
+        "extensions of 128 KiB over many chunks", (b"1;" + b"a" * 126 + b"\r\na\r\n") * 1024 + END,
+        "400", "413", "431", "none",
+    ),
     chunks("trailer", ABC + b"0\r\nX: 1\r\n\r\n", *ANSWERED, seen=b"[abc]"),
     chunks("trailer that frames", ABC + b"0\r\nContent-Length: 30\r\n\r\n", "200+", "400", "none"),
     chunks("trailer that frames by chunks", ABC + b"0\r\nTransfer-Encoding: chunked\r\n\r\n", "200+", "400", "none"),
@@ -345,6 +351,7 @@ CHUNKS = [
 ]  # fmt: skip
 
 FIELDS = [
+    field("white space around a value", b"X:\t a b \t\r\n", *ANSWERED, seen=b"x=<a b>"),
     field("no white space", b"X:a\r\n", *ANSWERED, seen=b"x=<a>"),
     field("empty value", b"X:\r\n", *ANSWERED, seen=b"x=<>"),
     field("bytes above 0x7f in a value", b"X: \xe9\xff\r\n", "200+", "400"),
@@ -402,6 +409,10 @@ HOSTS = [
     host("number sign", b"Host: a#b\r\n"),
     host("backslash", b"Host: a\\b\r\n"),
     host("user", b"Host: u@a\r\n"),
+    host("port that is no number", b"Host: a:8x\r\n"),
+    host("two ports", b"Host: a:1:2\r\n"),
+    host("bracket that is not closed", b"Host: [::1\r\n"),
+    host("bracket in the middle", b"Host: a[::1]\r\n"),
     host("byte above 0x7f", b"Host: a\x80\r\n"),
     host("angle brackets", b"Host: <a>\r\n"),
     Case("Host: missing in HTTP/1.0", "9112 3.2", b"GET / HTTP/1.0\r\n\r\n", ("200",)),
@@ -413,7 +424,9 @@ TARGETS = [
     target("absolute, only a query", b"http://b?q", *ANSWERED, seen=b"GET / q []"),
     target("absolute, no host", b"http:///x"),
     target("absolute, a user", b"http://u@b/x", "400", "200+", strict=REFUSED),
+    target("absolute, a bad port", b"http://b:8x/"),
     target("absolute, a scheme of its own", b"ftp://b/", "400", "404", "421", "200+"),
+    target("asterisk with GET", b"*", "400", "404", "404+"),
     Case(
         "target: asterisk with OPTIONS", "9112 3.2.4", b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", ANSWERED,
         seen=b"OPTIONS *", methods=("OPTIONS",),
@@ -443,6 +456,7 @@ TARGETS = [
 
 LINES = [
     line("a line end before it", b"\r\nGET / HTTP/1.1\r\n", *ANSWERED),
+    line("two spaces", b"GET  / HTTP/1.1\r\n", "400", "200+", strict=REFUSED),
     line("tab", b"GET\t/ HTTP/1.1\r\n", "400", "200+", strict=REFUSED),
     line("space before it", b" GET / HTTP/1.1\r\n"),
     line("space behind it", b"GET / HTTP/1.1 \r\n", "400", "200+", strict=REFUSED),
@@ -450,6 +464,7 @@ LINES = [
     line("line end that is a carriage return", b"GET / HTTP/1.1\r"),
     line("no version (HTTP/0.9)", b"GET /\r\n", "400", "505", "none"),
     line("version 0.9", b"GET / HTTP/0.9\r\n", "400", "505"),
+    line("version 1.2", b"GET / HTTP/1.2\r\n", "200+", "505"),
     line("version 2.0", b"GET / HTTP/2.0\r\n", "505", "400"),
     line("version 3.0", b"GET / HTTP/3.0\r\n", "505", "400"),
     line("version 1.10", b"GET / HTTP/1.10\r\n", "400", "505"),
