@@ -13,10 +13,14 @@ logger = logging.getLogger("fastchannels.server")
 
 
 class Lifespan:
-    """Runs ``application`` once with a lifespan scope. One that raises on that scope is served without it."""
+    """Runs ``application`` once with a lifespan scope. One that raises on that scope is served without it, unless it
+    is ``required``.
+    """
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, required: bool = False) -> None:
         self._application = application
+        self._required = required
+        self._refusal: Exception | None = None
         self._task: asyncio.Task[None] | None = None
         self._to_application: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._answer: asyncio.Future[dict[str, Any] | None]
@@ -24,16 +28,24 @@ class Lifespan:
     async def start(self) -> dict[str, Any] | None:
         """The state that the application filled, or None without lifespan support.
 
-        Raises ``UsageError`` when the application reports a failed startup.
+        Raises ``UsageError`` when the application reports a failed startup, or does without a required one.
         """
         loop = asyncio.get_running_loop()
         self._answer = loop.create_future()
         state: dict[str, Any] = {}
         self._task = loop.create_task(self._run(state))
         await self._to_application.put({"type": "lifespan.startup"})
-        answer = await self._answer
+        try:
+            answer = await self._answer
+        except asyncio.CancelledError:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            raise
         if answer is None:
             self._task = None
+            if self._required:
+                why = f"it raised {self._refusal!r}" if self._refusal else "it returned"
+                raise UsageError(f"the application has no lifespan, which --lifespan on asks for: {why}")
             return None
         if answer["type"] == "lifespan.startup.failed":
             self._task.cancel()
@@ -83,5 +95,6 @@ class Lifespan:
             else:
                 # The specification has an application without lifespan raise; it must not fill the log.
                 logger.debug("serving without lifespan, for the application raised %r", error)
+                self._refusal = error
         if not self._answer.done():
             self._answer.set_result(None)

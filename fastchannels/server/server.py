@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
-import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from fastchannels.exceptions import UsageError
@@ -20,16 +19,18 @@ from fastchannels.server.bridge_asgi import AsgiBridge
 from fastchannels.server.bridge_channels import ChannelBridge, Layer
 from fastchannels.server.config import ActionLogger, Config, Context
 from fastchannels.server.drain import drain
+from fastchannels.server.endpoints import endpoints_of
+from fastchannels.server.leash import Leash
 from fastchannels.server.lifespan import Lifespan
+from fastchannels.server.listeners import Listener, ListenError, close_listeners, open_listeners
 from fastchannels.server.protocol import connection_factory
+from fastchannels.server.tls import tls_context
 
 logger = logging.getLogger("fastchannels.server")
 
+_HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS
+
 __all__ = ["Config", "ListenError", "Server", "new_event_loop"]
-
-
-class ListenError(UsageError):
-    """The server cannot listen where it was told to; the message is one line for a person."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -45,6 +46,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 class Server:
     """Serves ``application`` (ASGI 3), or ``layer`` in channel mode; exactly one of them is given.
 
+    It opens what ``config`` names, unless it is given ``listeners``, which stay open elsewhere.
+
     ``ready`` is called once with the server when it listens. ``action_logger(protocol, action, details)`` is told of
     each complete response and each step of a websocket (server.md section 6), beside the access log of ``config``.
     """
@@ -55,6 +58,7 @@ class Server:
         *,
         application: Application | None = None,
         layer: Layer | None = None,
+        listeners: Sequence[Listener] | None = None,
         action_logger: ActionLogger | None = None,
         ready: Callable[[Server], None] | None = None,
     ) -> None:
@@ -67,31 +71,24 @@ class Server:
         self._action_logger = action_logger
         self._log_file: IO[str] | None = None
         self._context: Context | None = None
+        self._given = listeners
+        self._listeners: Sequence[Listener] = ()
         self._servers: list[asyncio.AbstractServer] = []
         self._lifespan: Lifespan | None = None
+        self._spent: Callable[[], None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._unix_inode: tuple[int, int] | None = None
-        self._signals: list[signal.Signals] = []
 
     # ------------------------------------------------------------ start and stop
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """``(host, port)`` of each TCP socket; a Unix socket is ``(path, 0)``."""
-        found: list[tuple[str, int]] = []
-        for server in self._servers:
-            for sock in server.sockets:  # type: ignore[attr-defined]
-                name = sock.getsockname()
-                found.append((name[0], name[1]) if isinstance(name, tuple) else (name, 0))
-        return found
+        return [listener.address for listener in self._listeners]
 
     @property
     def urls(self) -> list[str]:
         """Where the server listens, for a person."""
-        return [
-            f"unix:{host}" if not port else f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            for host, port in self.addresses
-        ]
+        return [listener.url for listener in self._listeners]
 
     async def start(self) -> None:
         """Run the application's lifespan start, then listen. Raises ``ListenError``, or ``UsageError`` when the
@@ -108,25 +105,36 @@ class Server:
             assert self.application is not None
             bridge = AsgiBridge(context, self.application)
             context.bridge = bridge
-            self._lifespan = Lifespan(self.application)
-            bridge.state = await self._lifespan.start()
+            if config.lifespan != "off":
+                self._lifespan = Lifespan(self.application, required=config.lifespan == "on")
+                bridge.state = await self._lifespan.start()
         self._context = context
         context.wheel.start(loop)
         self._tick()
         try:
-            factory = connection_factory(context)
-            for sock in self._bind():
-                if sock.family == getattr(socket, "AF_UNIX", None):
-                    self._servers.append(await loop.create_unix_server(factory, sock=sock, backlog=config.backlog))
-                else:
-                    self._servers.append(await loop.create_server(factory, sock=sock, backlog=config.backlog))
+            self._listeners = self._given or open_listeners(endpoints_of(config))
+            await self._listen(context)
         except BaseException:
             await self.stop(0)
             raise
-        for url in self.urls:
-            logger.info("Listening on %s", url)
+        if self._given is None:
+            for url in self.urls:
+                logger.info("Listening on %s", url)
         if self.ready is not None:
             self.ready(self)
+
+    async def _listen(self, context: Context) -> None:
+        """Accept connections from all sockets."""
+        factory = connection_factory(context)
+        for listener in self._listeners:
+            options: dict[str, Any] = {"sock": listener.sock, "backlog": listener.backlog}
+            if listener.tls is not None:
+                options["ssl"] = tls_context(listener.tls)
+                options["ssl_handshake_timeout"] = _HANDSHAKE_TIMEOUT
+            if listener.sock.family == getattr(socket, "AF_UNIX", None):
+                self._servers.append(await context.loop.create_unix_server(factory, **options))
+            else:
+                self._servers.append(await context.loop.create_server(factory, **options))
 
     async def stop(self, graceful_timeout: float | None = None) -> None:
         """Stop listening, close websockets with 1012, let responses and last messages finish, then cut the rest.
@@ -139,9 +147,11 @@ class Server:
             return
         timeout = self.config.graceful_timeout if graceful_timeout is None else graceful_timeout
         context.stop()
+        if self._given is None:
+            for listener in self._listeners:
+                listener.remove_file()
         for server in self._servers:
             server.close()
-        self._remove_unix_socket()
         if timeout > 0:
             await drain(context, timeout)
         for connection in list(context.connections):
@@ -163,6 +173,8 @@ class Server:
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
+        close_listeners(self._listeners if self._given is None else ())
+        self._listeners = ()
         context.wheel.stop()
         if self._ticker is not None:
             self._ticker.cancel()
@@ -176,85 +188,6 @@ class Server:
         assert context is not None
         context.common.refresh()
         self._ticker = context.loop.call_later(0.5, self._tick)
-
-    # ------------------------------------------------------------ sockets
-
-    def _bind(self) -> list[socket.socket]:
-        config = self.config
-        sockets: list[socket.socket] = []
-        try:
-            if config.fd is not None:
-                sockets.append(self._inherit(config.fd))
-            if config.uds is not None:
-                sockets.append(self._bind_unix(config.uds))
-            if config.port is not None:
-                sockets.extend(self._bind_tcp(config.host, config.port))
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
-        if not sockets:
-            raise ListenError("nothing to listen on: give a port, a Unix socket or a file descriptor")
-        for sock in sockets:
-            sock.setblocking(False)
-        return sockets
-
-    def _inherit(self, fd: int) -> socket.socket:
-        try:
-            return socket.socket(fileno=os.dup(fd))
-        except OSError as error:
-            raise ListenError(f"cannot listen on file descriptor {fd}: {error.strerror}") from error
-
-    def _bind_unix(self, path: str) -> socket.socket:
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
-                os.unlink(path)  # left by a server that was killed
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.bind(path)
-        except OSError as error:
-            sock.close()
-            raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
-        status = os.stat(path)
-        self._unix_inode = (status.st_dev, status.st_ino)
-        return sock
-
-    def _remove_unix_socket(self) -> None:
-        """Remove our socket file, unless another server has put its own there."""
-        path = self.config.uds
-        if path is None or self._unix_inode is None:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) == self._unix_inode:
-                os.unlink(path)
-        self._unix_inode = None
-
-    def _bind_tcp(self, host: str, port: int) -> list[socket.socket]:
-        host = host.strip("[]")
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {where}: {error.strerror}") from error
-        sockets: list[socket.socket] = []
-        for family, kind, proto, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, proto)
-            sockets.append(sock)
-            try:
-                if os.name == "posix":
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.bind(address)
-                sock.listen(self.config.backlog)
-            except OSError as error:
-                for opened in sockets:
-                    opened.close()
-                raise ListenError(f"cannot listen on {where}: {error.strerror}") from error
-            if port == 0:
-                break  # further families would get other ports
-        return sockets
 
     def _open_log(self) -> ActionLogger | None:
         """The action logger of the caller, the access log, or both."""
@@ -277,32 +210,58 @@ class Server:
 
     # ------------------------------------------------------------ running as a program
 
-    async def serve(self, install_signals: bool = True) -> None:
-        """Start, and stop at SIGINT or SIGTERM (D-31): the first drains, a second one stops at once."""
+    async def serve(self, install_signals: bool = True, leash: Leash | None = None) -> None:
+        """Start, and stop at SIGINT or SIGTERM (D-31): the first drains, a second one stops at once.
+
+        Under a supervisor the ``leash`` says when to stop at once: a process manager may send SIGTERM to each process
+        of a service, beside the supervisor's own word.
+        """
         loop = asyncio.get_running_loop()
         stopping: asyncio.Future[None] = loop.create_future()
         at_once: asyncio.Future[None] = loop.create_future()
 
-        def on_signal() -> None:
+        def end() -> None:
             if not stopping.done():
-                logger.info("Stopping; a second signal stops at once")
                 stopping.set_result(None)
-            elif not at_once.done():
+
+        def cut() -> None:
+            end()
+            if not at_once.done():
                 at_once.set_result(None)
 
+        def on_signal() -> None:
+            if leash is not None:
+                end()
+            elif stopping.done():
+                cut()
+            else:
+                logger.info("Stopping; a second signal stops at once")
+                end()
+
+        self._spent = end if leash is None else leash.tell_spent
         with self._signal_handlers(loop, on_signal) if install_signals else contextlib.nullcontext():
-            await self.start()
+            if leash is not None:
+                leash.follow(loop, end, cut)
+            starting = loop.create_task(self.start())
             try:
-                await stopping
+                await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    if leash is not None:
+                        leash.tell_ready()
+                    await stopping
             finally:
-                drain = loop.create_task(self.stop())
-                await asyncio.wait((drain, at_once), return_when=asyncio.FIRST_COMPLETED)
-                if not drain.done():
-                    drain.cancel()
-                    await asyncio.wait((drain,))
+                if not starting.done():
+                    starting.cancel()
+                    await asyncio.wait((starting,))
+                drained = loop.create_task(self.stop())
+                await asyncio.wait((drained, at_once), return_when=asyncio.FIRST_COMPLETED)
+                if not drained.done():
+                    drained.cancel()
+                    await asyncio.wait((drained,))
                     await self.stop(0)
                 else:
-                    drain.result()
+                    drained.result()
 
     @contextlib.contextmanager
     def _signal_handlers(self, loop: asyncio.AbstractEventLoop, on_signal: Callable[[], None]) -> Iterator[None]:
@@ -325,12 +284,14 @@ class Server:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
-    def run(self) -> None:
+    def run(self, leash: Leash | None = None) -> None:
         """Serve in this thread until a signal. Raises what :meth:`start` raises."""
         loop = new_event_loop()
+        if self.config.threads is not None:
+            loop.set_default_executor(ThreadPoolExecutor(self.config.threads, "fastchannels"))
         try:
             asyncio.set_event_loop(loop)
-            loop.run_until_complete(self.serve())
+            loop.run_until_complete(self.serve(leash=leash))
         finally:
             try:
                 loop.run_until_complete(loop.shutdown_asyncgens())
@@ -338,14 +299,3 @@ class Server:
             finally:
                 asyncio.set_event_loop(None)
                 loop.close()
-
-
-def _answers(path: str) -> bool:
-    """A server listens on the Unix socket ``path``."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-        return True
