@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from django.apps import AppConfig
@@ -24,6 +25,9 @@ class FastChannelsConfig(AppConfig):
         channel_layers.check_settings()
         check_settings()
         BindingMetaclass.register_all()
+        if self.apps is not None and self.apps.is_installed("django.contrib.auth"):
+            # A logout, in whatever process, closes the sockets of its session.
+            importlib.import_module("fastchannels.auth")
         register(check_order)
 
 

@@ -22,6 +22,8 @@ MAX_NAME_LENGTH: Final = 100  #: a channel or group name is shorter than this
 # Django settings, beside CHANNEL_LAYERS.
 SETTING_ROUTING: Final = "FASTCHANNELS_ROUTING"
 SETTING_SESSION_ENGINE: Final = "CHANNEL_SESSION_ENGINE"  #: keeps channel sessions; default: carried with the events
+SETTING_TICKET_AGE: Final = "FASTCHANNELS_TICKET_AGE"
+TICKET_AGE: Final = 30  #: seconds that a ticket for a socket is good
 SETTING_ORIGIN_CHECK: Final = "FASTCHANNELS_ORIGIN_CHECK"  #: refuse sockets of pages of other sites; default True
 
 

@@ -14,10 +14,12 @@ from fastchannels.auth import (
     channel_session_user,
     channel_session_user_from_http,
     http_session_user,
+    kick,
     transfer_user,
 )
+from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.codec import Codec
-from tests.talk import make_event, make_layer, make_message
+from tests.talk import make_event, make_layer, make_message, sent
 
 LAYER = make_layer()
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
@@ -150,3 +152,62 @@ class TestTransferUser:
         to = {}
         transfer_user({key: "x" for key in self.KEYS if key != missing}, to)
         assert to == {}
+
+
+class TestKick:
+    @pytest.fixture(autouse=True)
+    def layer(self, monkeypatch):
+        layer = make_layer()
+        monkeypatch.setattr("fastchannels.asgi.channel_layers._layers", {"default": layer})
+        return layer
+
+    def open(self, layer, session, reply_channel):
+        headers = [[b"cookie", f"{settings.SESSION_COOKIE_NAME}={session.session_key}".encode()]]
+        message = make_event(layer, "websocket.connect", 0, headers=headers, reply_channel=reply_channel)
+        channel_session_user_from_http(lambda message: None)(message)
+
+    def second_session(self, user):
+        request = HttpRequest()
+        request.session = SessionStore()
+        auth.login(request, user)
+        request.session.save()
+        return request.session
+
+    def test_closes_every_socket_of_the_user(self, layer, session, user):
+        other = User.objects.create_user("ben")
+        other.backend = "django.contrib.auth.backends.ModelBackend"
+        for name, opened in (("a", session), ("b", self.second_session(user)), ("c", self.second_session(other))):
+            self.open(layer, opened, name)
+        kick(user)
+        kick(user.pk, code=4001)
+        assert [sent(layer, name) for name in "abc"] == [[{"close": 3000}, {"close": 4001}]] * 2 + [[]]
+
+    def test_refuses_a_code_that_no_application_may_send(self, user):
+        with pytest.raises(ValueError, match="1006"):
+            kick(user, code=1006)
+
+    def test_a_logout_closes_the_sockets_of_its_session(self, layer, session, user):
+        self.open(layer, session, "a")
+        self.open(layer, self.second_session(user), "b")
+        request = HttpRequest()
+        request.session = session
+        request.user = user
+        auth.logout(request)
+        assert [sent(layer, name) for name in "ab"] == [[{"close": 3000}], []]
+
+    def test_a_logout_goes_through_when_the_layer_is_away(self, layer, session, user, monkeypatch, caplog):
+        def refuse(*args):
+            raise LayerUnavailable("no Redis")
+
+        monkeypatch.setattr(layer, "send_group", refuse)
+        request = HttpRequest()
+        request.session = session
+        request.user = user
+        auth.logout(request)
+        assert request.user.is_anonymous
+        assert "stay open" in caplog.text
+
+    def test_of_an_anonymous_session_nothing_is_remembered(self, layer, database):
+        message = make_event(layer, "websocket.connect", 0, headers=[])
+        channel_session_user_from_http(lambda message: None)(message)
+        assert list(layer.layer.groups.groups()) == []
