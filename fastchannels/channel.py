@@ -28,7 +28,15 @@ FLUSH_PATIENCE = 2.0
 FLUSH_PAUSE = 0.05
 
 _RESERVED = frozenset(
-    (envelope.ACK, envelope.ASGI_CHANNEL, envelope.BUSY, envelope.EVENT, envelope.REPLIES, envelope.SESSION)
+    (
+        envelope.ABORT,
+        envelope.ACK,
+        envelope.ASGI_CHANNEL,
+        envelope.BUSY,
+        envelope.EVENT,
+        envelope.REPLIES,
+        envelope.SESSION,
+    )
 )
 
 

@@ -4,7 +4,7 @@ The server adds ``EVENT``, and ``SESSION`` when the socket has one, to each mess
 the reply channel with one message that holds ``ACK`` (the number it got under ``EVENT``), ``REPLIES`` (the messages
 that the consumer left for this socket after its last other send) and ``SESSION`` when the session changed. While a
 consumer runs for long the worker sends ``BUSY`` with the same number, so that the server can tell a slow worker from a
-dead one.
+dead one. ``ABORT`` ends a response that its consumer will not complete.
 
 An application message may not use these keys: they start with two underscores, as ``__asgi_channel__`` does.
 """
@@ -16,6 +16,7 @@ SESSION: Final = "__session__"
 ACK: Final = "__ack__"
 REPLIES: Final = "__replies__"
 BUSY: Final = "__busy__"
+ABORT: Final = "__abort__"
 ASGI_CHANNEL: Final = "__asgi_channel__"
 
 #: Seconds between two ``BUSY`` notes of a running consumer.

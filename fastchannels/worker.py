@@ -25,7 +25,7 @@ from django.db import connections
 
 from fastchannels import envelope
 from fastchannels.asgi import DEFAULT_BACKEND, ChannelLayerWrapper
-from fastchannels.channel import Frame, pending_message_store
+from fastchannels.channel import Frame, Held, pending_message_store
 from fastchannels.exceptions import ChannelFull, ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 from fastchannels.handler import AsgiHandler, server_error
 from fastchannels.layers.memory import InMemoryChannelLayer
@@ -328,11 +328,19 @@ class Worker:
         return False
 
     def _failed(self, message: Message, consumer: Callable[..., Any], frame: Frame) -> None:
-        """Log the exception that is being handled; a request that nobody answered gets a 500 (D-52)."""
+        """Log the exception that is being handled; a request that nobody answered gets a 500 (D-52).
+
+        A response that was begun is cut, so that its client does not take it for whole (D-36).
+        """
         logger.exception("consumer %s failed%s", name_that_thing(consumer), _where(message))
-        if message.channel.name == "http.request" and message.reply_channel is not None and not frame.answered:
-            for reply in AsgiHandler.encode_response(server_error()):
-                message.reply_channel.send(reply)
+        if message.channel.name != "http.request" or message.reply_channel is None:
+            return
+        if frame.answered:
+            # Of a response that was complete the server does not hear any more.
+            frame.held.append(Held(self.channel_layer, False, message.reply_channel.name, {envelope.ABORT: True}))
+            return
+        for reply in AsgiHandler.encode_response(server_error()):
+            message.reply_channel.send(reply)
 
     def _run_async(self, awaitable: Awaitable[Any]) -> None:
         if self._loop is None:

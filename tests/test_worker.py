@@ -223,11 +223,11 @@ class TestRequests:
         assert b"LookupError: broke" in sent(layer)[0]["content"]
 
     @pytest.mark.parametrize("immediately", [False, True])
-    def test_not_when_an_answer_was_begun(self, immediately, caplog):
+    def test_an_answer_that_was_begun_is_cut(self, immediately, caplog):
         begun = {"status": 200, "content": b"x", "more_content": True}
         layer = self.failing(before=[(begun, immediately)])
         handle(layer, "http.request", {"reply_channel": REPLY, "path": "/"})
-        assert sent(layer) == [begun]
+        assert sent(layer) == [begun, {envelope.ABORT: True}]
 
     def test_not_when_another_answers_later(self):
         layer = self.failing(ResponseLater())

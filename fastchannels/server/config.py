@@ -61,6 +61,12 @@ class Config:
     headers: Sequence[tuple[str, str]] = ()  #: further ones
 
     access_log: str | None = None  #: a path, or "-" for standard output
+    access_log_format: str = "daphne"  #: or "json"
+    #: Parameters of a query string whose values the access log does not show.
+    access_log_mask: Sequence[str] = (
+        "access_token", "api_key", "apikey", "auth", "jwt", "key", "passwd", "password", "secret", "session_key",
+        "sessionid", "sig", "signature", "ticket", "token",
+    )  # fmt: skip
 
     #: Time without progress of a request (D-33). ``None``: no limit in ASGI mode, 120 s in channel mode.
     http_timeout: float | None = None
@@ -94,6 +100,8 @@ class Config:
 
     #: How long a websocket event is offered to a full channel before its socket is closed with 1013 (D-63).
     channel_full_timeout: float = 5.0
+    #: For the layer to take a request, then 503 (channel mode, D-41).
+    layer_timeout: float | None = 5.0
     #: Without a sign of life of an event's consumer, ask the layer (channel mode).
     ack_timeout: float = 5.0
     limits: HttpLimits = HttpLimits()  # noqa: RUF009 - an immutable tuple

@@ -337,6 +337,7 @@ OPTIONS: Final[dict[str, list[Option]]] = {
             default="none; 120 in channel mode",
         ),
         Option("keep-alive-timeout", SECONDS, "seconds for the next request of a connection", "--timeout-keep-alive"),
+        Option("layer-timeout", SECONDS, "seconds for the channel layer to take a request, then 503 (channel mode)"),
         Option("application-close-timeout", SECONDS, "seconds that an application may go on after its client left"),
         Option("request-buffer-size", Whole(1, metavar="BYTES"), "bytes of a body that wait for the application"),
         Option(
@@ -417,6 +418,12 @@ OPTIONS: Final[dict[str, list[Option]]] = {
             "file for the access log, - for standard output",
             optional=True,
             default="-, none with -v 0",
+        ),
+        Option("access-log-format", Choice("daphne", "json"), "its lines: as Daphne's, or an object of JSON each"),
+        Option(
+            "access-log-mask",
+            Many(TEXT),
+            "parameters of query strings whose values the access log does not show; may be repeated",
         ),
     ],
     "Processes": [

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from fastchannels.exceptions import UsageError
-from fastchannels.server.access_log import AccessLog
+from fastchannels.server.access_log import FORMATS, Mask
 from fastchannels.server.asgi_scope import Application
 from fastchannels.server.bridge_asgi import AsgiBridge
 from fastchannels.server.bridge_channels import ChannelBridge, Layer
@@ -191,12 +191,13 @@ class Server:
 
     def _open_log(self) -> ActionLogger | None:
         """The action logger of the caller, the access log, or both."""
+        config = self.config
         log: ActionLogger | None = None
-        if self.config.access_log == "-":
-            log = AccessLog(sys.stdout)
-        elif self.config.access_log:
-            self._log_file = open(self.config.access_log, "a", buffering=1)  # noqa: SIM115 - closed by stop()
-            log = AccessLog(self._log_file)
+        if config.access_log == "-":
+            log = FORMATS[config.access_log_format](sys.stdout, Mask(config.access_log_mask))
+        elif config.access_log:
+            self._log_file = open(config.access_log, "a", buffering=1)  # noqa: SIM115 - closed by stop()
+            log = FORMATS[config.access_log_format](self._log_file, Mask(config.access_log_mask))
         other = self._action_logger
         if log is None or other is None:
             return log or other
