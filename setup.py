@@ -26,8 +26,11 @@ C_UNITS: dict[str, list[str]] = {
     "inbox": [],
     "msgpack": ["fc_msgpack"],
     "names": ["fc_name", "fc_shard"],
+    "socket": [],
     "take": [],
     "wake": [],
+    "websocket": [],
+    "wire": [],
     "ws": ["fc_ws", "fc_mask", "fc_utf8"],
 }
 if sys.platform != "win32":

@@ -1,5 +1,5 @@
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from fastchannels._core.c_fc cimport FC_WS_CONTROL_MAX, fc_ws_parser
 
@@ -16,9 +16,13 @@ cdef class FrameParser:
     cdef uint8_t control[FC_WS_CONTROL_MAX]
     cdef readonly object error
 
-    cdef int parse(self, const uint8_t *data, Py_ssize_t size, list events) except -1
+    cdef Py_ssize_t parse(self, const uint8_t *data, Py_ssize_t size, list events, Py_ssize_t most) except -1
     cdef object whole_message(self, const uint8_t *data)
     cdef object joined_message(self, bint text)
     cdef object control_event(self)
     cdef int reserve(self, Py_ssize_t size) except -1
-    cdef int stop(self) except -1
+    cdef Py_ssize_t stop(self, Py_ssize_t size) except -1
+
+
+# Writes the header of an unmasked frame, shortest form, into up to 10 bytes; its size.
+cdef size_t header_into(uint8_t *out, uint8_t first, uint64_t length) noexcept

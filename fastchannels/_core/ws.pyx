@@ -36,6 +36,7 @@ cdef extern from "Python.h":
     char *bytes_data "PyBytes_AS_STRING"(PyObject *value) noexcept
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *value) noexcept
     PyObject *bytes_new "PyBytes_FromStringAndSize"(const char *value, Py_ssize_t size) except NULL
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 cdef enum:
     SLACK = 4096
@@ -54,7 +55,7 @@ cdef class FrameParser:
     ``error`` is the ``WebSocketError`` that ended the stream, or None. Raises ``UsageError`` for a negative limit.
     """
 
-    def __cinit__(self, max_message_size, max_frame_size=0, server=True):
+    def __cinit__(self, max_message_size=1024 * 1024, max_frame_size=0, server=True):
         self.partial = NULL
         self.filled = 0
         self.in_payload = False
@@ -89,7 +90,7 @@ cdef class FrameParser:
         if self.error is None:
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
             try:
-                self.parse(<const uint8_t *>view.buf, view.len, events)
+                self.parse(<const uint8_t *>view.buf, view.len, events, PY_SSIZE_T_MAX)
             finally:
                 PyBuffer_Release(&view)
         if self.error is not None and not events:
@@ -97,8 +98,10 @@ cdef class FrameParser:
             raise WebSocketError(self.error.code, self.error.reason)
         return events
 
-    # HOT: benchmarks/bench_ws.py. A frame that is a whole message costs its payload, a tuple and a slot of the list.
-    cdef int parse(self, const uint8_t *data, Py_ssize_t size, list events) except -1:
+    # HOT: benchmarks/bench_ws.py, ws echo. A frame that is a whole message costs its payload, a tuple and a slot of the
+    # list. Returns how many bytes were used: all of them, unless ``most`` events came before.
+    cdef Py_ssize_t parse(self, const uint8_t *data, Py_ssize_t size, list events, Py_ssize_t most) except -1:
+        cdef const uint8_t *begin = data
         cdef const uint8_t *end = data + size
         cdef size_t used
         cdef fc_status status
@@ -110,9 +113,9 @@ cdef class FrameParser:
                 status = fc_ws_parser_header(&self.parser, data, end - data, &used)
                 data += used
                 if status == FC_NEED_DATA:
-                    return 0
+                    return size
                 if status != FC_OK:
-                    return self.stop()
+                    return self.stop(size)
 
                 # The common case: one frame, one message, all of it here.
                 if (
@@ -122,9 +125,11 @@ cdef class FrameParser:
                 ):
                     event = self.whole_message(data)
                     if event is None:
-                        return self.stop()
+                        return self.stop(size)
                     events.append(event)
                     data += self.parser.frame.length
+                    if len(events) >= most:
+                        return data - begin
                     continue
                 self.in_payload = True
 
@@ -140,18 +145,20 @@ cdef class FrameParser:
             if not control:
                 self.filled += used
             if status == FC_NEED_DATA:
-                return 0
+                return size
             if status != FC_OK:
-                return self.stop()
+                return self.stop(size)
             self.in_payload = False
 
             if control:
                 event = self.control_event()
                 if event is None:
-                    return self.stop()
+                    return self.stop(size)
                 events.append(event)
             elif self.parser.frame.fin:
                 events.append(self.joined_message(text))
+            if len(events) >= most:
+                return data - begin
 
     cdef object whole_message(self, const uint8_t *data):
         # The bytes are unmasked into the object that the application gets. None: text that is not UTF-8.
@@ -215,13 +222,17 @@ cdef class FrameParser:
             _PyBytes_Resize(&self.partial, room)
         return 0
 
-    cdef int stop(self) except -1:
+    cdef Py_ssize_t stop(self, Py_ssize_t size) except -1:
         # After a close frame there is no error, only bytes to discard.
         if self.parser.close_code:
             self.error = WebSocketError(self.parser.close_code, self.parser.reason.decode("ascii"))
             Py_XDECREF(self.partial)
             self.partial = NULL
-        return 0
+        return size
+
+
+cdef size_t header_into(uint8_t *out, uint8_t first, uint64_t length) noexcept:
+    return fc_ws_header_write(out, first, length, NULL)
 
 
 cdef size_t write_header(uint8_t *out, int opcode, uint64_t length, bint fin, bytes key) except 0:

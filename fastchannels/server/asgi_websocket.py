@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from fastchannels._core.socket import Mailbox, Sender
 from fastchannels.exceptions import ClientDisconnected
-from fastchannels.server.asgi_scope import Message, Reaper, as_bytes, describe, make_scope, wait, wake
+from fastchannels.server.asgi_scope import Message, Reaper, as_bytes, describe, make_scope
 from fastchannels.server.events import Request
-from fastchannels.server.stream import HOLD_SOCKET, Carrier, HttpStream
+from fastchannels.server.stream import Carrier, HttpStream
 from fastchannels.server.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fastchannels.server")
 
-#: Frames, and bytes in them, that wait for the application.
-FRAMES_WINDOW: Final = 32
-FRAMES_BYTES: Final = 64 * 1024
 #: Seconds for which messages to a client that has left are dropped before ``send`` raises. A Channels 4 consumer may be
 #: handling group messages when its client leaves; an exception there would end it without its ``disconnect``.
 SEND_GRACE: Final = 1.0
@@ -30,16 +27,17 @@ SEND_GRACE: Final = 1.0
 class AsgiWebSocket(WebSocketStream):
     """One socket, served by a run of the application."""
 
-    __slots__ = ("_bytes", "_denial", "_ended", "_inbox", "_left_at", "_task", "_waiters", "bridge")
+    __slots__ = ("_denial", "_ended", "_left_at", "_task", "bridge")
+
+    mailbox: Mailbox
 
     def __init__(self, connection: Carrier, request: Request, bridge: AsgiBridge) -> None:
         super().__init__(connection, request)
         self.bridge = bridge
-        self._inbox: deque[Message] = deque(({"type": "websocket.connect"},))
+        self.mailbox = Mailbox(self, connection.context.loop)
+        self.mailbox.deliver({"type": "websocket.connect"})
         #: When the socket ended.
         self._left_at = math.inf
-        self._bytes = 0
-        self._waiters: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         #: The response in place of a socket, while it is being sent.
         self._denial: HttpStream | None = None
@@ -54,7 +52,7 @@ class AsgiWebSocket(WebSocketStream):
         scope["subprotocols"] = self.subprotocols
         scope["extensions"] = {"websocket.http.response": {}}
         try:
-            await self.bridge.application(scope, self.receive, self.send)
+            await self.bridge.application(scope, self.mailbox, Sender(self))
         except ClientDisconnected:
             pass
         except asyncio.CancelledError:
@@ -64,6 +62,8 @@ class AsgiWebSocket(WebSocketStream):
             logger.exception("%s: the application raised", describe(self.connection, self.request))
             self._give_up()
         else:
+            if self.ending:
+                self.end_now()
             if not (self.closing or self.closed):
                 logger.error(
                     "%s: the application returned without %s",
@@ -82,60 +82,22 @@ class AsgiWebSocket(WebSocketStream):
 
     # ------------------------------------------------------------ from the connection
 
-    def on_text(self, text: str) -> None:  # HOT: ws echo
-        self._bytes += len(text)
-        self._put({"type": "websocket.receive", "text": text})
-
-    def on_binary(self, data: bytes) -> None:
-        self._bytes += len(data)
-        self._put({"type": "websocket.receive", "bytes": data})
-
     def on_close(self, code: int, reason: str) -> None:
         self._left_at = self.connection.context.wheel.clock()
-        self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
-        wake(self._waiters)
+        self.mailbox.deliver({"type": "websocket.disconnect", "code": code, "reason": reason})
         if self._task is not None and not self._task.done():
             Reaper(self.connection.context, self._task, describe(self.connection, self.request))
 
-    def _put(self, message: Message) -> None:
-        inbox = self._inbox
-        inbox.append(message)
-        if len(inbox) >= FRAMES_WINDOW or self._bytes > FRAMES_BYTES:
-            self.connection.hold(HOLD_SOCKET)
-        if self._waiters:
-            wake(self._waiters)
+    # ------------------------------------------------------------ from the application
 
-    # ------------------------------------------------------------ for the application
+    def send_other(self, message: Message) -> None:
+        """Messages before the accept, the application's own end, and what comes after any end.
 
-    async def receive(self) -> Message:  # HOT: ws echo
-        """The next event of the socket; after ``websocket.disconnect``, the last one, it waits for ever."""
-        inbox = self._inbox
-        while not inbox:
-            await wait(self.connection.context, self._waiters)
-        message = inbox.popleft()
-        if not inbox:
-            self._bytes = 0
-            self.connection.release(HOLD_SOCKET)
-        return message
-
-    async def send(self, message: Message) -> None:  # HOT: ws echo
-        """Take a message of the application. Waits while the client reads too slowly.
-
-        Raises ``ClientDisconnected`` when the client left more than ``SEND_GRACE`` seconds ago, ``ValueError`` or
-        ``TypeError`` for a message that does not belong here, ``RuntimeError`` after the application's own end.
+        Raises ``ClientDisconnected`` when the client left more than ``SEND_GRACE`` seconds ago.
         """
         kind = message.get("type")
         if self.closing or self.closed or not self.accepted:
             self._send_unusual(kind, message)
-        elif kind == "websocket.send":
-            text = message.get("text")
-            data = message.get("bytes")
-            if text is not None and data is None:
-                self.send_text(text)
-            elif data is not None and text is None:
-                self.send_binary(data if type(data) is bytes else as_bytes(data, "bytes of a frame"))
-            else:
-                raise ValueError("websocket.send needs one of text and bytes")
         elif kind == "websocket.close":
             code = message.get("code", 1000)
             self.close(1000 if code is None else code, message.get("reason") or "")
@@ -144,8 +106,6 @@ class AsgiWebSocket(WebSocketStream):
             raise ValueError("websocket.accept twice")
         else:
             raise ValueError(f"message type {kind!r}: websocket.send and websocket.close go to an open socket")
-        if self.connection.write_paused:
-            await self.connection.drain()
 
     def _send_unusual(self, kind: Any, message: Message) -> None:
         """Messages before the accept and after the end."""

@@ -18,7 +18,7 @@ from fastchannels.envelope import ACK, BUSY, EVENT, REPLIES, SESSION
 from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
-from fastchannels.server.stream import HOLD_BODY, HOLD_SOCKET, Carrier, HttpStream
+from fastchannels.server.stream import HOLD_BODY, Carrier, HttpStream
 from fastchannels.server.timer import NEVER, Timed
 from fastchannels.server.websocket import BINARY, TEXT
 from fastchannels.server.websocket_stream import WebSocketStream
@@ -351,7 +351,7 @@ class ChannelSocket(WebSocketStream):
         self._add({"path": self.request.path, "bytes": data}, len(data))
 
     def on_close(self, code: int, reason: str) -> None:
-        self.on_room()
+        self._unpause()
         if self._unseen:
             self.finish()
             return
@@ -359,12 +359,17 @@ class ChannelSocket(WebSocketStream):
         self._kick()
 
     def on_full(self) -> None:
-        if self._reply and not self._paused and not self.closed:
+        super().on_full()
+        if self._reply and not self._paused and not self.closed and self.waits_for_room():
             self._paused = True
             self.layer.pause(self._reply)
             self.window.suspend()
 
     def on_room(self) -> None:
+        super().on_room()
+        self._unpause()
+
+    def _unpause(self) -> None:
         if self._paused:
             self._paused = False
             self.window.resume()
@@ -375,7 +380,7 @@ class ChannelSocket(WebSocketStream):
     def _add(self, content: Message, size: int) -> None:
         self.window.add("receive", content, size)
         if self.window.full:
-            self.connection.hold(HOLD_SOCKET)
+            self.fall_behind()
         self._kick()
 
     # ------------------------------------------------------------ to the layer
@@ -495,7 +500,7 @@ class ChannelSocket(WebSocketStream):
             self.finish()
             return
         if not self.window.full:
-            self.connection.release(HOLD_SOCKET)
+            self.catch_up()
         self._kick()
 
     async def tell(self) -> None:

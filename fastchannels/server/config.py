@@ -87,7 +87,21 @@ class Config:
     ws_max_size: int = 1024 * 1024  #: bytes of one WebSocket message; 0: no limit
     ws_max_frame_size: int = 0  #: bytes of one frame of it; 0: no limit of its own
     ws_per_message_deflate: bool = True  #: compress for clients that offer it
+    #: Bytes of messages that wait for a client that reads too slowly, beside what the transport holds; 0: no limit.
+    ws_write_budget: int = 1024 * 1024
+    #: Past it: ``close`` the socket with 1013, ``drop_oldest`` messages first, or keep only the ``latest``.
+    ws_slow_client: str = "close"
     ws_protocols: Sequence[str] = ()  #: subprotocols of channel mode, where consumers cannot choose
+
+    # HTTP/2, where the extra is installed: over TLS by ALPN, in the clear with prior knowledge.
+    http2: bool = True
+    http2_streams: int = 100  #: requests and sockets at once on one connection
+    http2_window: int = 256 * 1024  #: bytes of one request that its application has not read
+    http2_connection_window: int = 1024 * 1024  #: and of all requests of a connection
+    #: Requests that a client takes back, or that are reset for its faults; a tenth more each second.
+    http2_resets: int = 200
+    #: Frames without content (PING, SETTINGS, empty DATA ...); a tenth more each second, and some with each response.
+    http2_control_frames: int = 1000
 
     # Processes.
     limit_connections: int | None = None  #: at once; ``None``: what the limit on open files allows; 0: no limit

@@ -23,7 +23,7 @@ class Launch:
     application: str | None = None  #: module:attribute
     app_dir: str = "."  #: where modules are looked for first
     factory: bool = False  #: the target is called, without arguments, and returns what is served
-    workers: int = 1
+    workers: int | None = None  #: under a supervisor; without it the process serves itself
     reload: bool = False
     reload_dirs: Sequence[str] = ()  #: the current directory when empty
     verbosity: int = 1
@@ -360,6 +360,12 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         Option("ws-max-size", BYTES, "bytes of a message; 0: no limit", "--websocket-max-message-size"),
         Option("ws-max-frame-size", BYTES, "bytes of a frame; 0: as the message", "--websocket-max-frame-size"),
         Option("ws-per-message-deflate", SWITCH, "compress for clients that offer it"),
+        Option("ws-write-budget", BYTES, "bytes of messages that wait for a client that reads too slowly; 0: no limit"),
+        Option(
+            "ws-slow-client",
+            Choice("close", "drop_oldest", "latest"),
+            "past the budget: close the socket (1013), drop the oldest messages, or keep the latest only",
+        ),
         Option(
             "ws-protocol",
             Many(Token()),
@@ -427,7 +433,12 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         ),
     ],
     "Processes": [
-        Option("workers", Whole(1), "processes that serve", variables=("WEB_CONCURRENCY",)),
+        Option(
+            "workers",
+            Whole(1),
+            "processes that serve, under a supervisor: SIGHUP replaces them",
+            variables=("WEB_CONCURRENCY",),
+        ),
         Option("reload", SWITCH, "start again when a file changes, for development"),
         Option("reload-dir", Many(PATH), "directory to watch; may be repeated", field="reload_dirs", default="."),
         Option("graceful-timeout", SECONDS, "seconds for running responses at a stop", "--timeout-graceful-shutdown"),

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastchannels._core.wire import Wire
 from fastchannels.exceptions import HttpError
@@ -18,9 +18,13 @@ from fastchannels.server.config import Context
 from fastchannels.server.events import BodyEnd, Request
 from fastchannels.server.http import HttpParser, error_page
 from fastchannels.server.http1_stream import Http1Framing
-from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
+from fastchannels.server.http2_frames import INSTALLED, NOT_SPOKEN, PREFACE
+from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream, log_response
 from fastchannels.server.timer import NEVER, NO_SLOT
 from fastchannels.server.websocket_stream import WebSocketStream
+
+if TYPE_CHECKING:
+    from fastchannels.server.http2_session import Http2Session
 
 logger = logging.getLogger("fastchannels.server")
 
@@ -45,10 +49,11 @@ def _address(value: Any) -> Address | None:
     return None
 
 
-class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
+class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
     """One accepted connection. Its own deadline is that of what the client owes: a head, a body, taking its answer."""
 
     __slots__ = (
+        "_early",
         "_holds",
         "_in_head",
         "_linger",
@@ -59,6 +64,7 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
         "_waiters",
         "client",
         "context",
+        "http2",
         "peer",
         "peer_scheme",
         "scheme",
@@ -79,7 +85,11 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
         self.websocket: WebSocketStream | None = None
         # Each read is consumed before the next one, so all connections of a thread read into one buffer.
         self.read_into(buffer if buffer is not None else memoryview(bytearray(_READ_SIZE)))
-        self._parser = HttpParser(context.config.limits)
+        #: An ``HttpParser``, or the session of HTTP/2; the first bytes tell which.
+        self._parser: Any = None
+        #: Bytes that may become the preface of HTTP/2.
+        self._early = b""
+        self.http2: Http2Session | None = None
         self._stream: HttpStream | None = None
         self._holds = 0
         self._linger = -1
@@ -111,12 +121,17 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
             return
         context.connections.add(self)
         context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            self._begin_http2()
 
     def received(self, data: memoryview) -> None:  # HOT: http hello
         if self._linger >= 0:
             self._linger += len(data)
             if self._linger > _LINGER_BYTES:
                 self.transport.close()
+        elif self._parser is None:
+            self._open(data)
         else:
             self._parser.feed(data)
             if self._parser.events:
@@ -146,6 +161,8 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
         if self.websocket is not None:
             context.running -= 1
             self.websocket.lost()
+        if self.http2 is not None:
+            self.http2.lost()
         self.resume_writing()
         context.note_end()
 
@@ -169,6 +186,8 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
             self._stream.on_room()
         if self.websocket is not None:
             self.websocket.on_room()
+        if self.http2 is not None:
+            self.http2.on_room()
 
     # ------------------------------------------------------------ called by streams and bridges
 
@@ -244,7 +263,9 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
 
     def stop(self) -> None:
         """The server stops: close now when idle, after the response otherwise, also when its request is on the way."""
-        if self._stream is None and self.websocket is None and not self._in_head and self._linger < 0:
+        if self.http2 is not None:
+            self.http2.go_away()
+        elif self._stream is None and self.websocket is None and not self._in_head and self._linger < 0:
             self.transport.close()
 
     @property
@@ -260,9 +281,42 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
     @property
     def busy(self) -> bool:
         """A request or a socket is open."""
-        return self._stream is not None or self.websocket is not None
+        return self._stream is not None or bool(self.sockets)
+
+    @property
+    def sockets(self) -> list[WebSocketStream]:
+        """The WebSockets that are open."""
+        if self.http2 is not None:
+            return self.http2.sockets
+        return [] if self.websocket is None else [self.websocket]
 
     # ------------------------------------------------------------ HTTP
+
+    def _open(self, data: memoryview) -> None:
+        """The first bytes: those of HTTP/2 say so (RFC 9113 section 3.4)."""
+        early = self._early + bytes(data)
+        if not PREFACE.startswith(early[: len(PREFACE)]):
+            self._parser = HttpParser(self.context.config.limits)
+            self.received(memoryview(early))
+        elif len(early) < len(PREFACE):
+            self._early = early
+            if not self._in_head:
+                self._in_head = True
+                self.context.wheel.arm(self, self.context.deadline(self.context.config.header_timeout))
+        elif INSTALLED and self.context.config.http2:
+            self._begin_http2()
+            self.received(memoryview(early))
+        else:
+            logger.warning("%s speaks HTTP/2, which needs the extra fastchannels[http2]", self.client_name)
+            self.write(NOT_SPOKEN)
+            self.close_after_answer()
+
+    def _begin_http2(self) -> None:
+        # Not before: where nobody speaks HTTP/2, nothing of it is loaded.
+        from fastchannels.server.http2_session import Http2Session
+
+        self._in_head = True
+        self._parser = self.http2 = Http2Session(self)
 
     def _pump(self) -> None:  # HOT: http hello
         """Act on what the parser reported, up to a request that must wait."""
@@ -343,6 +397,9 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
 
     def expired(self, now: float) -> None:
         """The client was too slow with a head or a body, takes nothing of its answer, or has nothing more to ask."""
+        if self.http2 is not None and self._linger < 0:
+            self.http2.expired(now)
+            return
         context = self.context
         config = context.config
         stream = self._stream
@@ -366,24 +423,6 @@ class Connection(Http1Framing, Wire, asyncio.BufferedProtocol):
             self._answer_error(HttpError(408, "the request head is too slow"), None)
         else:
             self.transport.close()
-
-
-def log_response(stream: HttpStream, action_logger: Callable[[str, str, dict[str, Any]], None]) -> None:
-    """Report a complete response to the action logger."""
-    connection, request = stream.connection, stream.request
-    raw = request.shown
-    action_logger(
-        "http",
-        "complete",
-        {
-            "path": f"{raw}?{request.query_string.decode('latin-1')}" if request.query_string else raw,
-            "status": stream.status,
-            "method": request.method,
-            "client": connection.client_name,
-            "time_taken": connection.context.loop.time() - stream.since,
-            "size": stream.size,
-        },
-    )
 
 
 def connection_factory(context: Context) -> Callable[[], Connection]:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from fastchannels._core.wire import Clock, Timed
+
 RESOLUTION: Final = 0.25  #: seconds; a deadline is noticed at most this much late
 NEVER: Final = math.inf
 NO_SLOT: Final = 1 << 62  #: of an entry that is not armed
@@ -16,20 +18,10 @@ NO_SLOT: Final = 1 << 62  #: of an entry that is not armed
 logger = logging.getLogger("fastchannels.server")
 
 
-class Timed:
-    """Something with a deadline. ``expired`` is called once when it has passed; arm again to go on."""
-
-    __slots__ = ("_slot", "deadline")
-
-    def __init__(self) -> None:
-        self.deadline = NEVER
-        self._slot = NO_SLOT
-
-    def expired(self, now: float) -> None:
-        raise NotImplementedError
+__all__ = ["NEVER", "NO_SLOT", "RESOLUTION", "Timed", "Wheel"]
 
 
-class Wheel:
+class Wheel(Clock):
     """Deadlines of many :class:`Timed`. Arming later than before stores a number; arming earlier moves the entry."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, resolution: float = RESOLUTION) -> None:

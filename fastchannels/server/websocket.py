@@ -1,8 +1,4 @@
-"""RFC 6455 for the server side, without a socket: the handshake, then a connection of four verbs.
-
-``receive_data`` takes what came, ``events_received`` gives what it meant, the ``send_`` methods say what to answer, and
-``data_to_send`` gives the bytes to write. No extension is negotiated: permessage-deflate is declined.
-"""
+"""The opening handshake of RFC 6455 for the server side, without a socket."""
 
 from __future__ import annotations
 
@@ -11,30 +7,15 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from fastchannels._core.ws import FrameParser, close_code_valid, frame, frame_header
-from fastchannels.exceptions import ClientDisconnected, HttpError, UsageError, WebSocketError
+from fastchannels.exceptions import HttpError, UsageError
 
 if TYPE_CHECKING:
     from fastchannels.server.events import Headers
 
 TEXT: Final = 1
 BINARY: Final = 2
-CLOSE: Final = 8
-PING: Final = 9
-PONG: Final = 10
-
-#: ``(TEXT, str)``, ``(BINARY | PING | PONG, bytes)`` or ``(CLOSE, (code, reason))``.
-Event: TypeAlias = "tuple[Literal[1], str] | tuple[Literal[2, 9, 10], bytes] | tuple[Literal[8], tuple[int, str]]"
-
-# Close codes that are never sent: what an application is told (RFC 6455 section 7.1.5).
-NO_STATUS: Final = 1005  #: the peer's close frame had no code
-ABNORMAL: Final = 1006  #: the transport ended without a close frame
-
-# From here on a payload is written beside its header instead of being copied behind it.
-_COPY_LIMIT: Final = 64 * 1024
-
 # ---------------------------------------------------------------------------------------------------- handshake
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -147,168 +128,3 @@ def _accept_value(keys: list[bytes]) -> bytes:
     if len(nonce) != 16:
         raise HandshakeError(400, "Sec-WebSocket-Key is not 16 bytes in base64")
     return base64.b64encode(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest())
-
-
-# ---------------------------------------------------------------------------------------------------- connection
-
-_OPEN, _CLOSING, _FINISHED = range(3)
-
-
-class WebSocketConnection:
-    """An open WebSocket: messages and the closing handshake (RFC 6455 sections 5 to 7), without I/O.
-
-    1. Pings are answered as they come, and told as events, as pongs are.
-    2. ``CLOSE`` is told once and is the last event. Its code is the peer's, 1005 when it sent none, 1006 when the
-       transport ended first, or the code of the fault (1002, 1007, 1009) when the peer broke the protocol.
-    3. A peer's close is answered with its own code, a fault with a close frame that names it. Then ``finished`` is
-       true: write ``data_to_send`` and end the transport.
-    4. After :meth:`send_close` the peer's messages are still told, until its close comes; only then is it ``finished``.
-       The caller bounds that wait.
-
-    ``max_message_size`` and ``max_frame_size`` are bytes, 0 for no limit.
-    """
-
-    __slots__ = ("_events", "_gone", "_out", "_parser", "_state")
-
-    def __init__(self, max_message_size: int = 1024 * 1024, max_frame_size: int = 0) -> None:
-        self._parser = FrameParser(max_message_size, max_frame_size)
-        self._events: list[Event] = []
-        self._out: list[bytes] = []
-        self._state = _OPEN
-        # The client ended the socket, so that a later send is nobody's mistake.
-        self._gone = False
-
-    @property
-    def open(self) -> bool:
-        """Neither side has begun to close: the ``send_`` methods work."""
-        return self._state == _OPEN
-
-    @property
-    def finished(self) -> bool:
-        """Nothing more will come or go: write :meth:`data_to_send`, then end the transport."""
-        return self._state == _FINISHED
-
-    # What comes in.
-
-    def receive_data(self, data: bytes | bytearray | memoryview) -> None:  # HOT: benchmarks/bench_ws.py
-        """Take bytes of the transport, whatever the peer may send; nothing refers to ``data`` afterwards."""
-        if self._state == _FINISHED:
-            return
-        error: WebSocketError | None
-        try:
-            events = self._parser.feed(data)
-            error = self._parser.error
-        except WebSocketError as fault:
-            events, error = [], fault
-        for event in events:
-            if event[0] == CLOSE:
-                self._closed_by_peer(*event[1])
-                return
-            if event[0] == PING and self._state == _OPEN:
-                self._out.append(frame(PONG, event[1]))
-            self._events.append(event)
-        if error is not None:
-            self._fail(error)
-
-    def receive_eof(self) -> None:
-        """The transport ended. Unless ``CLOSE`` was told before, it is now, with 1006."""
-        if self._state != _FINISHED:
-            self._finish(ABNORMAL, "")
-
-    def events_received(self) -> list[Event]:
-        """The events since the last call, in order."""
-        events = self._events
-        self._events = []
-        return events
-
-    # What goes out.
-
-    def send_text(self, text: str) -> None:
-        """Send a message of text.
-
-        This and the methods below raise ``ClientDisconnected`` when the client has ended the socket, ``UsageError``
-        after :meth:`send_close`, and ``UsageError`` for a payload that no frame can carry.
-        """
-        if not isinstance(text, str):
-            raise TypeError(f"send_text takes str, not {type(text).__name__}")
-        if self._state != _OPEN:
-            self._refuse()
-        self._out.append(frame(TEXT, text))
-
-    def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
-        """Send a binary message."""
-        if self._state != _OPEN:
-            self._refuse()
-        if type(data) is bytes and len(data) >= _COPY_LIMIT:
-            self._out.append(frame_header(BINARY, len(data)))
-            self._out.append(data)
-        elif isinstance(data, str):
-            raise TypeError("send_bytes takes bytes, not str")
-        else:
-            self._out.append(frame(BINARY, data))
-
-    def send_frame(self, whole: bytes) -> None:
-        """Send a frame that was built before, once for many sockets; it is trusted."""
-        if self._state != _OPEN:
-            self._refuse()
-        self._out.append(whole)
-
-    def send_ping(self, data: bytes = b"") -> None:
-        """Send a ping of up to 125 bytes."""
-        if self._state != _OPEN:
-            self._refuse()
-        self._out.append(frame(PING, data))
-
-    def send_pong(self, data: bytes = b"") -> None:
-        """Send a pong that nobody asked for, as a heartbeat (RFC 6455 section 5.5.3)."""
-        if self._state != _OPEN:
-            self._refuse()
-        self._out.append(frame(PONG, data))
-
-    def send_close(self, code: int = 1000, reason: str = "") -> None:
-        """Begin to close; does nothing when either side has begun already.
-
-        Raises ``UsageError`` for a code that may not stand in a close frame and a reason of more than 123 bytes.
-        """
-        body = _close_body(code, reason)
-        if self._state == _OPEN:
-            self._out.append(frame(CLOSE, body))
-            self._state = _CLOSING
-
-    def data_to_send(self) -> list[bytes]:
-        """The bytes to write since the last call, in order."""
-        out = self._out
-        self._out = []
-        return out
-
-    def _refuse(self) -> None:
-        if self._gone:
-            raise ClientDisconnected("the client has ended the WebSocket")
-        raise UsageError("nothing can be sent after send_close")
-
-    def _closed_by_peer(self, code: int | None, reason: str) -> None:
-        if self._state == _OPEN:
-            self._out.append(frame(CLOSE, b"" if code is None else code.to_bytes(2, "big")))
-        self._finish(NO_STATUS if code is None else code, reason)
-
-    def _fail(self, error: WebSocketError) -> None:
-        if self._state == _OPEN:
-            self._out.append(frame(CLOSE, _close_body(error.code, error.reason)))
-        self._finish(error.code, error.reason)
-
-    def _finish(self, code: int, reason: str) -> None:
-        self._gone = self._gone or self._state == _OPEN
-        self._state = _FINISHED
-        self._events.append((CLOSE, (code, reason)))
-
-
-def _close_body(code: int, reason: str) -> bytes:
-    if not close_code_valid(code):
-        raise UsageError(f"close code {code}: a close frame carries 1000-1003, 1007-1014 or 3000-4999")
-    try:
-        text = reason.encode()
-    except UnicodeEncodeError:
-        raise UsageError("a close reason with a lone surrogate cannot be sent as UTF-8") from None
-    if len(text) > 123:
-        raise UsageError(f"a close reason has up to 123 bytes of UTF-8, not {len(text)}")
-    return code.to_bytes(2, "big") + text

@@ -3,68 +3,48 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
+from fastchannels._core.socket import FrameStream
+from fastchannels._core.websocket import WebSocketConnection
 from fastchannels.server.events import Request
 from fastchannels.server.http import error_page
 from fastchannels.server.stream import HOLD_SOCKET, Carrier, HttpStream
-from fastchannels.server.timer import NEVER, Timed
-from fastchannels.server.websocket import (
-    ABNORMAL,
-    BINARY,
-    CLOSE,
-    PONG,
-    TEXT,
-    Handshake,
-    HandshakeError,
-    WebSocketConnection,
-)
+from fastchannels.server.timer import NEVER
+from fastchannels.server.websocket import Handshake, HandshakeError
 
 logger = logging.getLogger("fastchannels.server")
 
 #: Bytes that a client may send ahead of the answer to its handshake.
 _EARLY_BYTES: Final = 64 * 1024
+#: Seconds that an application has to answer what came just before its client's end.
+_ANSWER_GRACE: Final = 0.5
+#: For the application, when the transport ended without a close frame (RFC 6455 section 7.1.5).
+_ABNORMAL: Final = 1006
 
 
-class WebSocketStream(Timed):
+class WebSocketStream(FrameStream):
     """Subclassed by each bridge: it calls ``accept``, ``reject``, ``send_*``, ``close``; the connection the rest."""
 
-    __slots__ = (
-        "_close_code",
-        "_early",
-        "_handshake",
-        "_heard",
-        "_life",
-        "_pinged",
-        "_ws",
-        "accepted",
-        "closed",
-        "closing",
-        "connection",
-        "request",
-        "subprotocols",
-    )
+    __slots__ = ("_close_code", "_early", "_handshake", "_kept", "_life", "_since", "subprotocols")
+
+    connection: Carrier
+    request: Request
+    #: Frames that wait for a slow client, and whether each is a message, which may be dropped.
+    backlog: deque[tuple[bytes, bool]] | None
 
     def __init__(self, connection: Carrier, request: Request) -> None:
-        super().__init__()
-        self.connection = connection
         self.request = request
         #: What the client offers, best first.
         self.subprotocols: list[str] = []
-        self.accepted = False
-        #: Our close frame is on its way; the client's is awaited.
-        self.closing = False
-        #: ``on_close`` was called: the socket is gone, or was never opened.
-        self.closed = False
         self._handshake: Handshake
-        self._ws: WebSocketConnection | None = None
-        self._early = bytearray()
-        self._close_code = ABNORMAL
+        self._early = b""
+        self._close_code = _ABNORMAL
         self._life = NEVER
-        self._heard = 0.0
-        #: When a ping was sent whose pong is awaited, or 0.
-        self._pinged = 0.0
+        #: Bytes of the messages in ``backlog``.
+        self._kept = 0
 
     # ------------------------------------------------------------ what a bridge overrides
 
@@ -80,11 +60,8 @@ class WebSocketStream(Timed):
     def on_close(self, code: int, reason: str) -> None:
         """The end, once: refused, closed by either side, or lost (1006). Nothing follows."""
 
-    def on_full(self) -> None:
-        """The client reads too slowly: stop sending until ``on_room``."""
-
-    def on_room(self) -> None:
-        """End of ``on_full``."""
+    def send_other(self, message: dict[str, Any]) -> None:
+        """A message of an ASGI application that is no ``websocket.send`` to an open socket."""
 
     # ------------------------------------------------------------ what a bridge calls
 
@@ -96,12 +73,12 @@ class WebSocketStream(Timed):
         connection.accept_socket(self._handshake, subprotocol, pairs)
         config = context.config
         self.accepted = True
-        self._ws = WebSocketConnection(config.ws_max_size)
+        self.ws = WebSocketConnection(config.ws_max_size, config.ws_max_frame_size)
         self._life = context.deadline(config.websocket_timeout)
-        self._heard = context.wheel.clock()
+        self.heard = context.wheel.clock()
         self._schedule()
         self._log("connected")
-        early, self._early = self._early, bytearray()
+        early, self._early = self._early, b""
         if early:
             connection.release(HOLD_SOCKET)
             # Not now: what the bridge sends with its accept goes out before anything the client's frames cause.
@@ -118,39 +95,21 @@ class WebSocketStream(Timed):
         """The stream on which an application answers the handshake with an HTTP response of its own."""
         return _Denial(self)
 
-    def send_text(self, text: str) -> None:  # HOT: ws echo
-        """Send a message of text. Only between ``accept`` and the end."""
-        assert self._ws is not None
-        self._ws.send_text(text)
-        for part in self._ws.data_to_send():
-            self.connection.write(part)
-
-    def send_binary(self, data: bytes) -> None:
-        """Send a binary message. Only between ``accept`` and the end."""
-        assert self._ws is not None
-        self._ws.send_bytes(data)
-        for part in self._ws.data_to_send():
-            self.connection.write(part)
-
-    def send_frame(self, whole: bytes) -> None:
-        """Send a frame that was built for several sockets."""
-        assert self._ws is not None
-        self._ws.send_frame(whole)
-        for part in self._ws.data_to_send():
-            self.connection.write(part)
-
     def close(self, code: int, reason: str = "") -> None:
         """Begin to close; ``on_close`` follows with this code. Raises ``UsageError`` for a code that cannot be sent."""
-        if self._ws is None or self.closing or self.closed:
+        if self.ws is None or self.closing or self.closed:
             return
-        self._ws.send_close(code, reason)
+        self.ws.send_close(code, reason)
         self.closing = True
         self._close_code = code
-        self._flush()
-        # The client's close frame must be read, whatever held reading back. Its messages are dropped from here on.
-        self.connection.release(HOLD_SOCKET)
+        self.flush()
         context = self.connection.context
         context.wheel.arm(self, context.deadline(context.config.websocket_close_timeout))
+        # The client's close frame must be read, whatever held reading back. Its messages are dropped from here on.
+        if self.ending:
+            self.end_now()
+        else:
+            self.catch_up()
 
     # ------------------------------------------------------------ what the connection calls
 
@@ -165,38 +124,36 @@ class WebSocketStream(Timed):
         self.subprotocols = self._handshake.subprotocols
         self._log("connecting")
         context = self.connection.context
+        self._since = context.loop.time()
         context.wheel.arm(self, context.deadline(context.config.websocket_connect_timeout))
         self.begin()
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:  # HOT: ws echo
-        """Bytes of the client."""
-        ws = self._ws
-        if ws is None:
-            self._early += data
-            if len(self._early) > _EARLY_BYTES:
-                self.connection.hold(HOLD_SOCKET)
+    def on_full(self) -> None:
+        """The client reads too slowly: what is sent is kept back until ``on_room``."""
+        if self.ws is not None:
+            self.ws.mute = True
+
+    def on_room(self) -> None:
+        """End of ``on_full``."""
+        if self.ws is None:
             return
-        self._heard = self.connection.context.wheel.now
-        ws.receive_data(data)
-        for event in ws.events_received():
-            if event[0] == TEXT:
-                if not self.closing:
-                    self.on_text(event[1])
-            elif event[0] == BINARY:
-                if not self.closing:
-                    self.on_binary(event[1])
-            elif event[0] == PONG:
-                self._pinged = 0.0
-            elif event[0] == CLOSE:
-                self._end(*event[1])
-        for part in ws.data_to_send():
-            self.connection.write(part)
-        if ws.finished:
-            self.connection.close_after_answer()
+        backlog = self.backlog
+        while backlog and not self.connection.write_paused:
+            frame, message = backlog.popleft()
+            if message:
+                self._kept -= len(frame)
+            self.connection.write(frame)
+        if not backlog:
+            self.backlog = None
+            if not self.connection.write_paused:
+                self.ws.mute = False
+                self.flush()
 
     def lost(self) -> None:
         """The transport is gone."""
-        self._end(ABNORMAL, "")
+        if self.ending:
+            self.end_now()
+        self.socket_ends(_ABNORMAL, "")
 
     def go_away(self, reason: str = "") -> None:
         """The server stops (D-31)."""
@@ -212,6 +169,9 @@ class WebSocketStream(Timed):
         if not self.accepted:
             self.reject(403)
             return
+        if self.ending:
+            self.end_now()
+            return
         if self.closing:
             self.connection.abort()
             return
@@ -220,17 +180,102 @@ class WebSocketStream(Timed):
             self.close(1000)
             return
         if config.ping_interval and config.ping_interval > 0 and not self.connection.held:
-            if self._pinged and config.ping_timeout and now - self._pinged >= config.ping_timeout:
+            if self.pinged and config.ping_timeout and now - self.pinged >= config.ping_timeout:
                 self.connection.abort()
                 return
-            if not self._pinged and now - self._heard >= config.ping_interval:
-                assert self._ws is not None
-                self._ws.send_ping()
-                self._flush()
-                self._pinged = now
+            if not self.pinged and now - self.heard >= config.ping_interval:
+                assert self.ws is not None
+                self.ws.send_ping()
+                self.flush()
+                self.pinged = now
         self._schedule()
 
+    # ------------------------------------------------------------ what the half below calls
+
+    def early(self, data: bytes) -> None:
+        """Bytes that come before the handshake is answered."""
+        self._early += data
+        if len(self._early) > _EARLY_BYTES:
+            self.hold()
+
+    def hold(self) -> None:
+        """Read no further."""
+        self.connection.hold(HOLD_SOCKET)
+
+    def go_on(self) -> None:
+        """End of ``hold``."""
+        self.connection.release(HOLD_SOCKET)
+
+    def client_ends(self, told: bool) -> None:
+        """The client's close frame or fault is here; ``told`` when messages came just before it."""
+        if told and not self.closing and self.mailbox is not None and not self.mailbox.idle:
+            # What the application answers to them leaves before the close frame.
+            self.ending = True
+            self.hold()
+            context = self.connection.context
+            context.wheel.arm(self, context.deadline(_ANSWER_GRACE))
+        else:
+            self.end_now()
+
+    def waits_for_room(self) -> bool:
+        """A sender waits for a slow client; else it goes on, and messages are dropped."""
+        return self.connection.context.config.ws_slow_client == "close"
+
+    def keep_back(self, message: bool) -> None:
+        """Keep what was just sent, a message or a control frame, until a slow client has room for it."""
+        assert self.ws is not None
+        frame = b"".join(self.ws.data_to_send())
+        if self.backlog is None:
+            self.backlog = deque()
+        if message:
+            config = self.connection.context.config
+            budget = config.ws_write_budget
+            if self._kept and budget and self._kept + len(frame) > budget:
+                if config.ws_slow_client == "close":
+                    self._too_slow()
+                    return
+                self._make_room(budget - len(frame) if config.ws_slow_client == "drop_oldest" else 0)
+            self._kept += len(frame)
+        self.backlog.append((frame, message))
+
+    def socket_ends(self, code: int, reason: str) -> None:
+        """The end, told once to the bridge."""
+        if self.closed:
+            return
+        self.closed = True
+        self.backlog = None
+        self.connection.context.wheel.disarm(self)
+        code = self._close_code if self.closing else code
+        self._log("disconnected", code=code, time_taken=self.connection.context.loop.time() - self._since)
+        self.on_close(code, reason)
+
     # ------------------------------------------------------------ own
+
+    def _make_room(self, kept: int) -> None:
+        """Drop the oldest messages of the backlog until at most ``kept`` bytes of them are left."""
+        assert self.backlog is not None
+        rest: deque[tuple[bytes, bool]] = deque()
+        for frame, message in self.backlog:
+            if message and self._kept > kept:
+                self._kept -= len(frame)
+                self._drop("dropped")
+            else:
+                rest.append((frame, message))
+        self.backlog = rest
+
+    def _too_slow(self) -> None:
+        self._drop("closed")
+        self.backlog = deque(entry for entry in self.backlog or () if not entry[1])
+        self._kept = 0
+        self.close(1013, "too slow")
+
+    def _drop(self, what: str) -> None:
+        self.connection.context.drops.note(
+            f"slow_client_{what}",
+            f"websocket {self.request.shown} of {self.connection.client_name} reads too slowly: "
+            + ("a message is dropped" if what == "dropped" else "it is closed")
+            + " (ws_write_budget, ws_slow_client)",
+        )
 
     def _schedule(self) -> None:
         """The earliest of what can happen next to an open socket."""
@@ -238,21 +283,16 @@ class WebSocketStream(Timed):
         config = context.config
         deadline = self._life
         if config.ping_interval and config.ping_interval > 0:
-            if not self._pinged:
+            if not self.pinged:
                 # A peer that was heard since this was set is found out then, and the rest waited for.
                 deadline = min(
-                    deadline, max(self._heard, context.wheel.now - config.ping_interval) + config.ping_interval
+                    deadline, max(self.heard, context.wheel.now - config.ping_interval) + config.ping_interval
                 )
             elif config.ping_timeout and config.ping_timeout > 0:
-                deadline = min(deadline, self._pinged + config.ping_timeout)
+                deadline = min(deadline, self.pinged + config.ping_timeout)
             if self.connection.held:
                 deadline = max(deadline, context.wheel.now + 1.0)
         context.wheel.arm(self, deadline)
-
-    def _flush(self) -> None:
-        assert self._ws is not None
-        for part in self._ws.data_to_send():
-            self.connection.write(part)
 
     def _answer(self, status: int, detail: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         page_headers, page = error_page(status, detail)
@@ -260,20 +300,14 @@ class WebSocketStream(Timed):
 
     def _denied(self) -> None:
         self._log("rejected")
-        self._end(ABNORMAL, "")
+        self.socket_ends(_ABNORMAL, "")
 
-    def _end(self, code: int, reason: str) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        self.connection.context.wheel.disarm(self)
-        self._log("disconnected")
-        self.on_close(self._close_code if self.closing else code, reason)
-
-    def _log(self, action: str) -> None:
+    def _log(self, action: str, **details: Any) -> None:
         logged = self.connection.context.action_logger
         if logged is not None:
-            logged("websocket", action, {"path": self.request.shown, "client": self.connection.client_name})
+            request = self.request
+            details |= {"path": request.shown, "query": request.query_string.decode("latin-1")}
+            logged("websocket", action, {**details, "client": self.connection.client_name})
 
 
 class _Denial(HttpStream):

@@ -1,0 +1,523 @@
+"""One WebSocket between its connection and who serves it: what happens for each read, each message and each answer.
+
+An ASGI application gets :class:`Mailbox` as ``receive`` and :class:`Sender` as ``send``. A read tells its messages, lets
+the application run at once when it waits for them, and then writes all that it answered by one call of the system.
+"""
+
+import inspect
+from asyncio import coroutines, current_task
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint8_t
+
+from fastchannels._core.wake cimport DONE, PENDING, Waiter
+from fastchannels._core.websocket cimport FINISHED, OPEN, WebSocketConnection
+from fastchannels._core.wire cimport Clock, Sink, Wire
+
+cdef extern from *:
+    """
+    /* Lets ``await`` take the outcome of our awaitables as a return value instead of a StopIteration. */
+    static void fc_set_send(PyObject *type, int (*step)(PyObject *, PyObject *, PyObject **)) {
+        ((PyTypeObject *)type)->tp_as_async->am_send = (sendfunc)(void (*)(void))step;
+    }
+    """
+    void fc_set_send(object type, int (*step)(object, object, PyObject **) except -1)
+    int PyIter_Send(object iterator, object value, PyObject **result) except -1
+
+cdef enum:
+    RETURNS = 0
+    YIELDS = 1
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PONG = 10
+    # Messages, and bytes in them, that wait for the application before the client is read no further.
+    WINDOW = 32
+    WINDOW_BYTES = 64 * 1024
+    # Bytes of answers that are written before the turn ends.
+    OUT_BYTES = 64 * 1024
+
+
+def _marks():
+    """What makes ``iscoroutinefunction`` say yes, for those who warn when it does not."""
+    def marked():
+        pass
+
+    if hasattr(inspect, "markcoroutinefunction"):
+        inspect.markcoroutinefunction(marked)
+    return {"_is_coroutine": getattr(coroutines, "_is_coroutine", None), **getattr(marked, "__dict__", {})}
+
+
+cdef class FrameStream(Sink):
+    """The half of a socket that its frames go through; a subclass has the handshake, the time-outs and the end.
+
+    The connection, or ``take``, gives it what was read. Messages go into ``mailbox`` when there is one, else to
+    ``on_text`` and ``on_binary``.
+    """
+
+    def __cinit__(self, connection, *_arguments):
+        self.connection = connection
+        if isinstance(connection, Wire):
+            self.wire = connection
+        self.clock = connection.context.wheel
+
+    # What comes in.
+
+    def feed(self, data):
+        """Take bytes of the client."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.take(<const uint8_t *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    # HOT: ws echo
+    cdef int take(self, const uint8_t *data, Py_ssize_t size) except -1:
+        cdef bint outer = self.in_turn
+        if self.ws is None:
+            self.early(PyBytes_FromStringAndSize(<const char *>data, size))
+            return 0
+        self.heard = self.clock.now
+        if self.behind or self.ending:
+            # It was on its way when reading was held.
+            if not self.ending:
+                self.rest = (self.rest or b"") + PyBytes_FromStringAndSize(<const char *>data, size)
+            return 0
+        self.in_turn = True
+        try:
+            self.consume(data, size)
+        finally:
+            self.in_turn = outer
+            if not outer:
+                self.depart()
+        return 0
+
+    cdef int consume(self, const uint8_t *data, Py_ssize_t size) except -1:
+        cdef WebSocketConnection ws = self.ws
+        cdef Py_ssize_t used
+        cdef bint told
+        while True:
+            used = ws.receive(data, size, WINDOW)
+            data += used
+            size -= used
+            told = self.tell()
+            if self.mailbox is not None and told:
+                self.mailbox.wake()
+            if ws.ending():
+                self.client_ends(told)
+                return 0
+            if self.mailbox is not None:
+                if (
+                    len(self.mailbox.letters) - self.mailbox.first >= WINDOW
+                    or self.mailbox.weight > WINDOW_BYTES
+                ) and not self.behind:
+                    self.fall_behind()
+            if size == 0 or self.closed:
+                return 0
+            if self.behind:
+                self.rest = PyBytes_FromStringAndSize(<const char *>data, size)
+                return 0
+
+    cdef bint tell(self) except -1:
+        # Hand on the messages that are here; whether there was any.
+        cdef list events = self.ws.events
+        cdef bint told = False
+        cdef Mailbox mailbox = self.mailbox
+        if not events:
+            return False
+        self.ws.events = []
+        for event in events:
+            kind = <int>(<tuple>event)[0]
+            payload = (<tuple>event)[1]
+            if kind == TEXT or kind == BINARY:
+                if self.closing:
+                    continue
+                told = True
+                if mailbox is None:
+                    if kind == TEXT:
+                        self.on_text(payload)
+                    else:
+                        self.on_binary(payload)
+                elif kind == TEXT:
+                    mailbox.put({"type": "websocket.receive", "text": payload}, len(<str>payload))
+                else:
+                    mailbox.put({"type": "websocket.receive", "bytes": payload}, PyBytes_GET_SIZE(payload))
+            elif kind == PONG:
+                self.pinged = 0.0
+            elif kind == CLOSE:
+                self.socket_ends(payload[0], payload[1])
+        return told
+
+    def fall_behind(self):
+        """Messages wait for who serves the socket: read no further until ``catch_up``."""
+        if not self.behind:
+            self.behind = True
+            self.hold()
+
+    def catch_up(self):
+        """End of ``fall_behind``: go on with what was read, and read on."""
+        if self.behind:
+            self.more()
+            if not self.in_turn:
+                self.depart()
+
+    def end_now(self):
+        """Answer the end that the client asked for, and tell it."""
+        self.ending = False
+        self.ws.end()
+        self.tell()
+        if not self.in_turn:
+            self.depart()
+
+    cdef int more(self) except -1:
+        cdef bytes rest
+        cdef bint outer = self.in_turn
+        self.in_turn = True
+        try:
+            self.behind = False
+            rest, self.rest = self.rest, None
+            if rest is not None and not self.closed:
+                self.consume(<const uint8_t *>PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
+            if not self.behind:
+                self.go_on()
+        finally:
+            self.in_turn = outer
+        return 0
+
+    # What goes out.
+
+    def send_text(self, text):  # HOT: ws echo
+        """Send a message of text. Only between the accept and the end."""
+        self.ws.send_text(text)
+        self.sent()
+
+    def send_binary(self, data):
+        """Send a binary message. Only between the accept and the end."""
+        self.ws.send_bytes(data)
+        self.sent()
+
+    def send_frame(self, bytes whole not None):
+        """Send a frame that was built for several sockets."""
+        self.ws.send_frame(whole)
+        self.sent()
+
+    def flush(self):
+        """Let a control frame that was sent leave, unless a turn gathers it."""
+        if not self.in_turn:
+            self.flush_out()
+
+    cdef int sent(self) except -1:
+        if self.slow():
+            self.keep_back(True)
+        elif not self.in_turn:
+            self.flush_out()
+        elif self.ws.size > OUT_BYTES or self.ws.last is not None:
+            self.ws.push(self.wire) if self.wire is not None else self.flush_out()
+        return 0
+
+    cdef bint slow(self) except -1:
+        if self.backlog is not None:
+            return True
+        return self.wire.write_paused if self.wire is not None else self.connection.write_paused
+
+    cdef int flush_out(self) except -1:
+        # Outside a turn the transport gathers: other answers of this turn of the loop may follow.
+        if self.backlog is not None:
+            self.keep_back(False)
+        elif self.wire is not None and self.ws.last is not None:
+            self.ws.push(self.wire)
+        else:
+            for part in self.ws.data_to_send():
+                self.connection.write(part)
+        return 0
+
+    # HOT: ws echo. The end of a turn: all that was sent in it leaves.
+    cdef int depart(self) except -1:
+        cdef WebSocketConnection ws = self.ws
+        if self.wire is None:
+            self.flush_out()
+        elif ws.size or ws.parts is not None:
+            if self.backlog is None:
+                ws.push(self.wire)
+            else:
+                self.keep_back(False)
+        if ws.state == FINISHED:
+            self.connection.close_after_answer()
+        return 0
+
+    cdef int post(self, message) except -1:  # HOT: ws echo
+        cdef object text, data
+        if self.accepted and not self.closing and not self.closed and message.get("type") == "websocket.send":
+            text = message.get("text")
+            data = message.get("bytes")
+            if text is not None and data is None:
+                self.ws.send_text(text)
+            elif data is not None and text is None:
+                if not isinstance(data, (bytes, bytearray, memoryview)):
+                    raise TypeError(f"bytes of a frame: bytes are needed, not {type(data).__name__}")
+                self.ws.send_bytes(data)
+            else:
+                raise ValueError("websocket.send needs one of text and bytes")
+            self.sent()
+        else:
+            self.send_other(message)
+        return 0
+
+
+cdef class Mailbox:
+    """``receive`` of an ASGI application: the messages of a socket, in order, which nobody else takes.
+
+    ``await receive()`` gives the next; after ``websocket.disconnect``, the last one, it waits for ever. A receive that
+    is cancelled takes nothing.
+    """
+
+    def __cinit__(self, FrameStream stream, loop):
+        self.stream = stream
+        self.loop = loop
+        self.letters = []
+
+    def __call__(self):
+        cdef Receive receive = Receive.__new__(Receive)
+        receive.mailbox = self
+        return receive
+
+    def __getattr__(self, name):
+        if name in MARKS:
+            return MARKS[name]
+        raise AttributeError(name)
+
+    def __len__(self):
+        return len(self.letters) - self.first
+
+    @property
+    def idle(self):
+        """All messages were taken, and the application waits for the next."""
+        return self.waiters is not None and len(self.letters) == self.first
+
+    def deliver(self, dict letter not None):
+        """Add a message that counts for nothing, and wake who waits."""
+        self.put(letter, 0)
+        self.wake()
+
+    cdef int put(self, dict letter, Py_ssize_t weight) except -1:
+        self.letters.append(letter)
+        self.weight += weight
+        return 0
+
+    # HOT: ws echo. None: there is no message.
+    cdef dict take(self):
+        cdef list letters = self.letters
+        cdef dict letter
+        cdef FrameStream stream
+        if self.first == len(letters):
+            stream = self.stream
+            if stream.behind:
+                stream.catch_up()
+            elif stream.ending:
+                stream.end_now()
+            letters = self.letters
+            if self.first == len(letters):
+                return None
+        letter = letters[self.first]
+        letters[self.first] = None
+        self.first += 1
+        if self.first == len(letters):
+            letters.clear()
+            self.first = 0
+            self.weight = 0
+        return letter
+
+    # Who waits goes on now when no task runs, which is so in a read; else in the next turn of the loop. What is taken
+    # is decided when it goes on, so all are woken.
+    cdef int wake(self) except -1:
+        cdef list waiters = self.waiters
+        cdef Waiter waiter
+        if waiters is None:
+            return 0
+        self.waiters = None
+        if current_task(self.loop) is None:
+            for waiter in waiters:
+                if waiter.state == PENDING:
+                    waiter.state = DONE
+                    try:
+                        waiter.run_callbacks()
+                    except BaseException as error:
+                        # It ends the loop, which is for the loop's own callback to do.
+                        self.loop.call_soon(throw, error)
+        else:
+            for waiter in waiters:
+                if waiter.state == PENDING:
+                    waiter.settle(DONE, None)
+        return 0
+
+    cdef int leave(self, Waiter waiter) except -1:
+        if self.waiters is not None and waiter in self.waiters:
+            self.waiters.remove(waiter)
+            if not self.waiters:
+                self.waiters = None
+        return 0
+
+
+def throw(error):
+    raise error
+
+
+@cython.freelist(16)
+cdef class Receive:
+    """``await`` of one message; a coroutine for all who ask."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        """One step, as a coroutine's."""
+        return step_of(receive_step, self)
+
+    def throw(self, kind, value=None, traceback=None):
+        """Raise the exception where the receive waits, as a coroutine's ``throw``."""
+        self.close()
+        raise thrown(kind, value, traceback)
+
+    def close(self):
+        """Give the receive up."""
+        if self.waiter is not None:
+            self.mailbox.leave(self.waiter)
+            self.waiter = None
+
+
+# HOT: ws echo
+cdef int receive_step(object self, object value, PyObject **result) except -1:
+    cdef Receive receive = <Receive>self
+    cdef Mailbox mailbox = receive.mailbox
+    cdef Waiter waiter
+    cdef object outcome
+    if receive.waiter is not None:
+        waiter = receive.waiter
+        if waiter.state == PENDING:
+            waiter._asyncio_future_blocking = True
+            Py_INCREF(waiter)
+            result[0] = <PyObject *>waiter
+            return YIELDS
+        receive.waiter = None
+        mailbox.leave(waiter)
+        if waiter.state != DONE:
+            waiter.result()
+    outcome = mailbox.take()
+    if outcome is not None:
+        Py_INCREF(outcome)
+        result[0] = <PyObject *>outcome
+        return RETURNS
+    waiter = Waiter.__new__(Waiter, mailbox.loop)
+    waiter._asyncio_future_blocking = True
+    receive.waiter = waiter
+    if mailbox.waiters is None:
+        mailbox.waiters = [waiter]
+    else:
+        mailbox.waiters.append(waiter)
+    Py_INCREF(waiter)
+    result[0] = <PyObject *>waiter
+    return YIELDS
+
+
+cdef class Sender:
+    """``send`` of an ASGI application. Waits while the client reads too slowly.
+
+    Raises ``ClientDisconnected`` when the client left a while ago, ``ValueError`` or ``TypeError`` for a message that
+    does not belong here, ``RuntimeError`` after the application's own end.
+    """
+
+    def __cinit__(self, FrameStream stream):
+        self.stream = stream
+
+    def __call__(self, message):
+        cdef Send send = Send.__new__(Send)
+        send.stream = self.stream
+        send.message = message
+        return send
+
+    def __getattr__(self, name):
+        if name in MARKS:
+            return MARKS[name]
+        raise AttributeError(name)
+
+
+@cython.freelist(16)
+cdef class Send:
+    """``await`` of one message's departure; a coroutine for all who ask."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        """One step, as a coroutine's."""
+        return step_of(send_step, self)
+
+    def throw(self, kind, value=None, traceback=None):
+        """Raise the exception where the send waits, as a coroutine's ``throw``."""
+        self.message = None
+        if self.draining is not None:
+            return self.draining.throw(thrown(kind, value, traceback))
+        raise thrown(kind, value, traceback)
+
+    def close(self):
+        """Give up what was not sent yet."""
+        self.message = None
+        if self.draining is not None:
+            self.draining.close()
+
+
+# HOT: ws echo
+cdef int send_step(object self, object value, PyObject **result) except -1:
+    cdef Send send = <Send>self
+    cdef FrameStream stream = send.stream
+    cdef object message
+    if send.message is not None:
+        message, send.message = send.message, None
+        stream.post(message)
+        if not stream.slow() or not stream.waits_for_room():
+            Py_INCREF(None)
+            result[0] = <PyObject *>None
+            return RETURNS
+        send.draining = stream.connection.drain().__await__()
+    elif send.draining is None:
+        raise RuntimeError("a send is awaited once")
+    return PyIter_Send(send.draining, value, result)
+
+
+cdef object step_of(int (*step)(object, object, PyObject **) except -1, object self):
+    cdef PyObject *result = NULL
+    cdef int kind = step(self, None, &result)
+    outcome = <object>result
+    Py_DECREF(outcome)
+    if kind == RETURNS:
+        raise StopIteration(outcome)
+    return outcome
+
+
+cdef object thrown(kind, value, traceback):
+    error = kind if value is None else value
+    if isinstance(error, type):
+        error = error()
+    return error if traceback is None else error.with_traceback(traceback)
+
+
+cdef dict MARKS = _marks()
+fc_set_send(Receive, receive_step)
+fc_set_send(Send, send_step)
