@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import layers, servers, servers_memory
-from benchmarks.parts import OURS, PEERS, ROOT, redis_server
+from benchmarks.parts import OURS, PEERS, ROOT, redis_server, wanted
 
 Figures = dict[str, float]
 PEER_NAMES = ["channels_redis", "daphne", "granian", "hypercorn", "picows", "uvicorn", "uvloop", "hiredis", "redis"]
@@ -40,11 +40,6 @@ def machine() -> dict[str, object]:
         "ours": versions(OURS, ["fastchannels", "hiredis", "redis", "uvloop"]),
         "peers": versions(PEERS, PEER_NAMES),
     }
-
-
-def wanted(name: str, words: list[str]) -> bool:
-    """``name`` holds one of ``words``, or there are none."""
-    return not words or any(word.lower() in name.lower() for word in words)
 
 
 def progress(line: str) -> None:

@@ -20,6 +20,11 @@ PEERS = str(ROOT / ".venv-peers" / "bin" / "python")
 DEADLINE = 60.0  # seconds that any one step may take
 
 
+def wanted(name: str, words: list[str]) -> bool:
+    """``name`` holds one of ``words``, or there are none."""
+    return not words or any(word.lower() in name.lower() for word in words)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
