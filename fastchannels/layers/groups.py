@@ -40,6 +40,10 @@ class LocalGroups:
     def __len__(self) -> int:
         return len(self._groups)
 
+    def __contains__(self, group: str) -> bool:
+        """Whether ``group`` has a member here."""
+        return group in self._groups
+
     def add(self, group: str, channel: str) -> bool:
         """Make ``channel`` a member, or refresh its membership. True: it is the first member of ``group`` here."""
         now = self._clock()

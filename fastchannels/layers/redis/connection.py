@@ -388,6 +388,29 @@ class Link:
         """Run a plain command whose outcome nobody waits for."""
         self._add(_Request(pack(*command), _ignore))
 
+    @property
+    def stands(self) -> bool:
+        """What is given to :meth:`write` leaves now."""
+        return self.connection is not None and not self._again
+
+    def write(self, sink: Sink, *commands: tuple[Argument, ...]) -> object:
+        """Write plain commands at once, behind everything given before, while the link stands.
+
+        ``sink`` gets the reply to the first, or an error. Returns a mark for :meth:`ends_with`.
+        """
+        self._seal_all()
+        for command in commands:
+            self._unwritten.append(_Request(pack(*command), sink))
+            sink = _ignore
+        mark = self._unwritten[-1]
+        self._flush()
+        return mark
+
+    def ends_with(self, mark: object) -> bool:
+        """Nothing was given after what was written with ``mark``, which Redis has not answered yet."""
+        sent = self._sent
+        return bool(sent) and sent[-1] is mark and not self._unwritten and not self._batches
+
     def _add(self, request: _Request) -> None:
         self._seal_all()
         self._unwritten.append(request)

@@ -96,6 +96,10 @@ class RedisChannelLayer(ProcessSide):
     A Redis that is out of memory refuses sends at once with ``LayerUnavailable``, and nothing was stored; messages can
     still be received. One that became a replica is waited for as one that is away.
 
+    ``group_add`` and ``group_discard`` of a channel of this process, in a group that Redis knows it to be in, return
+    when they are on their way: ahead of all that is sent on this loop afterwards. With several shards, and with many on
+    their way, they wait for Redis. A group without a member here is left with the second heartbeat after.
+
     Delivery is at most once (D-04). A message that was popped for a receive that was cancelled meanwhile stays in this
     process for the next receive on its channel, until it expires. A send that lost its connection before the answer
     raises ``LayerUnavailable`` and is not repeated: it may have taken effect.
@@ -431,75 +435,6 @@ class RedisChannelLayer(ProcessSide):
 
     # ------------------------------------------------------------------ groups
 
-    async def _join(self, group: str, channel: str) -> None:
-        link = self._seat(group).link
-        if "!" not in channel:
-            await link.run(scripts.JOIN_CHANNEL, (self._keys(group).group(group),), *self._join_channel(channel))
-            return
-        owner = process_of(channel)
-        if owner != self.client_id:
-            await link.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel))
-        elif not self.inbox.is_closed(channel):  # D-11
-            self._listen()
-            # Through the inbox as well: what the same caller sent before must not reach the new member.
-            with self._moving(group, channel, True) as token:
-                await link.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel, token))
-
-    def _join_sync(self, group: str, channel: str) -> None:
-        client = self._client(self.shards.of(group))
-        if "!" not in channel:
-            client.run(scripts.JOIN_CHANNEL, (self._keys(group).group(group),), *self._join_channel(channel))
-            return
-        owner = process_of(channel)
-        if owner == self.client_id and not self._readers:
-            # Nobody reads the inbox yet; whoever does will announce the group.
-            self.groups.add(group, channel)
-            return
-        client.run(scripts.JOIN_PROCESS, *self._join_other(owner, group, channel))
-
-    def _join_channel(self, channel: str) -> tuple[Argument, ...]:
-        return channel, self._group_expiry_ms, self.get_capacity(channel)
-
-    def _join_other(self, owner: str, group: str, channel: str, token: bytes = b"") -> tuple[Any, ...]:
-        at = self._keys(group)
-        keys = at.group(group), at.lease(owner), at.inbox(owner)
-        body = wire.body(wire.ADD, channel, group.encode("ascii") + b" " + token)
-        return keys, owner, self._group_expiry_ms, self._lease_ms, self._inbox_lifetime, body
-
-    async def _leave(self, group: str, channel: str) -> None:
-        link = self._seat(group).link
-        if "!" not in channel:
-            await link.call("HDEL", self._keys(group).group(group), "=" + channel)
-            return
-        owner = process_of(channel)
-        if owner != self.client_id:
-            await self._push_discard(link, owner, group, channel)
-        elif not self._readers:
-            self._discard(group, channel)
-        elif channel in self.groups.members(group) or (group, channel) in self._moves:
-            # Through the inbox, behind what was queued before (D-50).
-            with self._moving(group, channel, False) as token:
-                await self._push_discard(link, owner, group, channel, token)
-
-    async def _push_discard(self, link: Link, owner: str, group: str, channel: str, token: bytes = b"") -> None:
-        key = self._keys(group).inbox(owner)
-        pushed = link.call("RPUSH", key, wire.note(wire.DISCARD, channel, group.encode("ascii") + b" " + token))
-        link.post("PEXPIRE", key, self._inbox_lifetime)
-        await pushed
-
-    def _leave_sync(self, group: str, channel: str) -> None:
-        client = self._client(self.shards.of(group))
-        if "!" not in channel:
-            client.call("HDEL", self._keys(group).group(group), "=" + channel)
-            return
-        owner = process_of(channel)
-        if owner == self.client_id and not self._readers:
-            self._discard(group, channel)
-            return
-        key = self._keys(group).inbox(owner)
-        client.call("RPUSH", key, wire.note(wire.DISCARD, channel, group.encode("ascii") + b" "))
-        client.call("PEXPIRE", key, self._inbox_lifetime)
-
     def _publish_arguments(self, group: str, payload: bytes) -> tuple[Argument, ...]:
         body = wire.body(wire.GROUP, group, payload)
         return (
@@ -572,16 +507,22 @@ class RedisChannelLayer(ProcessSide):
         await wipe(link, keys, self.shards.names[shard], self.client_id, self._inbox_lifetime)
         if self._readers:
             # What was popped before the wipe is on its way here: it has arrived when the fence has.
-            token = b"%d" % next(self._tokens)
-            fence = self._fences[token] = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            fence: asyncio.Future[None] = loop.create_future()
+            token = self._new_fence(shard, lambda: loop.call_soon_threadsafe(_settle, fence))
             link.post("RPUSH", keys.inbox(self.client_id), wire.note(wire.FENCE, rest=token))
             link.post("PEXPIRE", keys.inbox(self.client_id), self._inbox_lifetime)
             try:
                 await asyncio.wait_for(fence, self.heartbeat)
             except asyncio.TimeoutError:
-                self._fences.pop(token, None)
+                self._fences[shard].pop(token, None)
 
     def _wipe_sync(self) -> None:
         own = "" if self._readers else self.client_id
         for shard, name in enumerate(self.shards.names):
             wipe_sync(self._client(shard), self._shard_keys[shard], name, own, self._inbox_lifetime)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -8,7 +8,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import scripts, wire
@@ -24,6 +24,8 @@ INBOX_BATCH: Final = 256
 CHANNEL_BATCH: Final = 100
 #: Milliseconds that a wake token outlives its use.
 WAKE_LIFETIME: Final = 60_000
+#: What the lease of a process holds once it had a heartbeat (see heartbeat.lua).
+ALIVE: Final = b"heartbeat"
 #: Seconds before a wake-up that did not reach Redis is tried again.
 WAKE_RETRY: Final = 0.1
 
@@ -248,12 +250,12 @@ class InboxReader:
         self.link = link
         self._owner = owner
         self._key = keys.inbox(owner.client_id)
-        self._lease_keys = (keys.lease(owner.client_id), keys.full(owner.client_id))
+        self._lease_key = keys.lease(owner.client_id)
         self._heartbeat = min(heartbeat, owner.group_expiry / 3)
         self._lease = lease
         self._line = PopLine(loop, outage, self)
         self._timer: asyncio.TimerHandle | None = None
-        self._beating: asyncio.Future[int] | None = None
+        self._beating: asyncio.Future[Any] | None = None
         self._refresh_at = loop.time() + owner.group_expiry / 3
         self._closing = False
         #: Redis has answered, since the connection was made, that it knows this process and its memberships.
@@ -271,10 +273,15 @@ class InboxReader:
             self._beat_now()
 
     def _beat_now(self) -> None:
-        self._beating = self.link.run(scripts.HEARTBEAT, self._lease_keys, round(self._lease * 1000))
+        lease = round(self._lease * 1000)
+        if self._confirmed:
+            # In one plain command, that Redis runs also when it is out of memory.
+            self._beating = self.link.call("GETEX", self._lease_key, "PX", lease)
+        else:
+            self._beating = self.link.run(scripts.HEARTBEAT, (self._lease_key,), lease)
         self._beating.add_done_callback(self._on_beat)
 
-    def _on_beat(self, beat: asyncio.Future[int]) -> None:
+    def _on_beat(self, beat: asyncio.Future[Any]) -> None:
         failed = beat.cancelled() or beat.exception() is not None
         if self._closing:
             return
@@ -284,14 +291,19 @@ class InboxReader:
                 self._hurry = False
                 self._beat_now()
             return
-        new_lease = beat.result() == 0
+        answer = beat.result()
+        if answer not in (0, 1, ALIVE):
+            # It was renewed, and there was none: nothing broke, but Redis or this process stood still for longer than
+            # the lease, or Redis lost its data (D-05).
+            if self._confirmed:
+                self._confirmed = False
+                self._owner.store_lost()
+            self._beat_now()
+            return
+        new_lease = answer == 0
         due = new_lease or self.loop.time() >= self._refresh_at
         if new_lease:
             self._owner.reannounce(self.link)
-            if self._confirmed:
-                # Nothing broke, but Redis or this process stood still for longer than the lease (D-05).
-                self._confirmed = False
-                self._owner.store_lost()
         elif due:
             self._owner.refresh(self.link)
         if due:

@@ -27,8 +27,8 @@ STAMP: Final = 6
 MESSAGE: Final = ord("m")  #: from another process
 OWN: Final = ord("o")  #: from the process that owns the inbox
 GROUP: Final = ord("g")  #: to all members here
-ADD: Final = ord("a")  #: name: channel; rest: ``<group> <token> <counter>``, the counter is the script's
-DISCARD: Final = ord("d")  #: name: channel; rest: ``<group> <token>``; a token is empty unless the owner wrote it
+ADD: Final = ord("a")  #: name: channel; rest: ``<group> <counter>``, the counter is the script's
+DISCARD: Final = ord("d")  #: name: channel; rest: the group
 FORGET: Final = ord("x")  #: the layer was flushed
 FENCE: Final = ord("n")  #: rest: a token; all that was pushed before it has been read
 

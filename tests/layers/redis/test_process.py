@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import RedisChannelLayer, wire
 
 from ..waits import HELLO
@@ -50,44 +49,6 @@ def test_accepted_messages_may_overshoot_and_group_messages_may_not() -> None:
     assert layer.statistics()["dropped"]["group_full"] == 1
 
 
-def test_moves_are_made_once_and_in_order(layer: RedisChannelLayer) -> None:
-    layer.groups.add("g", "c!x")
-    with layer._moving("g", "c!x", False) as leave, layer._moving("g", "c!x", True) as join:
-        pass
-    layer.dispatch([wire.note(wire.DISCARD, "c!x", b"g " + leave)], 1)
-    assert layer.groups.groups() == []
-    layer.dispatch([wire.note(wire.ADD, "c!x", b"g " + join + b" 7")], 1)
-    assert layer.groups.groups() == ["g"]
-    # A note that comes after its move was made, or voided, does nothing.
-    layer.dispatch([wire.note(wire.DISCARD, "c!x", b"g " + leave)], 1)
-    assert layer.groups.groups() == ["g"]
-
-
-@pytest.mark.parametrize("last", [True, False])
-def test_moves_that_were_lost_are_made(layer: RedisChannelLayer, last: bool) -> None:
-    layer.groups.add("g", "c!x")
-    with layer._moving("g", "c!x", not last), layer._moving("g", "c!x", last):
-        pass
-    layer.inbox_lost()
-    assert bool(layer.groups.groups()) is last
-    assert layer._moves == {}
-
-
-def test_move_that_was_not_told_is_undone(layer: RedisChannelLayer) -> None:
-    layer.groups.add("g", "c!x")
-
-    def fail(joining: bool) -> None:
-        with layer._moving("g", "c!x", joining):
-            raise LayerUnavailable("x")
-
-    with pytest.raises(LayerUnavailable):
-        fail(False)
-    assert layer.groups.groups() == []
-    with pytest.raises(LayerUnavailable):
-        fail(True)
-    assert layer.groups.groups() == []
-
-
 async def test_nothing_is_kept_for_channels_that_came_and_went(make_layer: Any) -> None:
     layer = make_layer()
     for _ in range(20):
@@ -99,4 +60,4 @@ async def test_nothing_is_kept_for_channels_that_came_and_went(make_layer: Any) 
         await layer.group_add("g", name)
         layer.detach(name)
     await layer.flush()
-    assert not any((layer._flying, layer._moves, layer._seen, layer._full, layer._fences, layer.inbox.waiters()))
+    assert not any((layer._flying, layer._announced, layer._vacant, layer._full, *layer._fences, layer.inbox.waiters()))

@@ -86,26 +86,31 @@ def test_group_send(client: redis.Redis) -> None:
 
 
 def test_join_and_leave(client: redis.Redis) -> None:
-    first = int(run(client, scripts.JOIN_PROCESS, ["g", "l"], "me", 60_000, 600))
-    body = wire.body(wire.ADD, "a.me!x", b"group ")
+    first = int(run(client, scripts.ANNOUNCE, ["l", "g", "h"], "me", 60_000, 600))
+    body = wire.body(wire.ADD, "a.me!x", b"group")
     second = int(run(client, scripts.JOIN_PROCESS, ["g", "l", "i"], "me", 60_000, 600, 90_000, body))
     assert second > first
     (note,) = client.lrange("i", 0, -1)
-    assert wire.parse(note) == (0, wire.ADD, "a.me!x", b"group  %d" % second)
+    assert wire.parse(note) == (0, wire.ADD, "a.me!x", b"group %d" % second)
     assert 0 < client.pttl("l") <= 600
     # Who has not seen the second add cannot undo it.
-    assert run(client, scripts.LEAVE_PROCESS, ["g"], "me", first) == 0
+    assert run(client, scripts.LEAVE_PROCESS, ["g", "h"], "me", first, first) == 1
     assert client.hget("g", "me") == b"%d" % second
+    assert not client.exists("h")
     assert run(client, scripts.LEAVE_PROCESS, ["g"], "me", second) == 1
     assert not client.exists("g")
-    # The counter does not start again.
-    assert int(run(client, scripts.JOIN_PROCESS, ["g", "l"], "me", 60_000, 600)) > second
+    # The counter does not start again, nor go back with the clock.
+    third = int(run(client, scripts.ANNOUNCE, ["l", "g"], "me", 60_000, 600))
+    assert third > second
+    client.hset("h", "me", third + 60_000_000)
+    assert int(run(client, scripts.ANNOUNCE, ["l", "g", "h"], "me", 60_000, 600)) == third + 60_000_001
+    assert client.hget("g", "me") == client.hget("h", "me")
 
 
 def test_heartbeat_tells_a_new_lease(client: redis.Redis) -> None:
-    assert run(client, scripts.HEARTBEAT, ["l", "f"], 600) == 0
-    assert run(client, scripts.HEARTBEAT, ["l", "f"], 600) == 1
+    assert run(client, scripts.HEARTBEAT, ["l"], 600) == 0
+    assert run(client, scripts.HEARTBEAT, ["l"], 600) == 1
     client.delete("l")
     # The grace that an add gives to a process is no heartbeat.
-    run(client, scripts.JOIN_PROCESS, ["g", "l"], "me", 60_000, 600)
-    assert run(client, scripts.HEARTBEAT, ["l", "f"], 600) == 0
+    run(client, scripts.ANNOUNCE, ["l", "g"], "me", 60_000, 600)
+    assert run(client, scripts.HEARTBEAT, ["l"], 600) == 0

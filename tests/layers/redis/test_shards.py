@@ -162,7 +162,7 @@ async def test_a_flush_makes_every_process_forget_every_shard(make_layer: Any, v
     await until(lambda: len(layer.groups.groups()) == 3 and layer.inbox.unread(name) == 1)
     await other.flush()
     await until(lambda: not layer.groups.groups() and layer.inbox.unread(name) == 0)
-    assert not any((layer._flying, layer._seen, layer._moves))
+    assert not any((layer._flying, layer._announced, layer._vacant, *layer._fences))
 
 
 async def test_a_shard_that_is_away_stops_nothing_else(

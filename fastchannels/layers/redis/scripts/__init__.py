@@ -36,6 +36,7 @@ def _load(name: str, answer: type = object) -> Script:
 QUEUE_SEND = _load("queue_send", bytes)
 INBOX_SEND = _load("inbox_send", bytes)
 GROUP_SEND = _load("group_send", list)
+ANNOUNCE = _load("announce", bytes)
 JOIN_PROCESS = _load("join_process", bytes)
 JOIN_CHANNEL = _load("join_channel", int)
 LEAVE_PROCESS = _load("leave_process", int)
@@ -46,6 +47,6 @@ COMPAT_JOIN = _load("compat_join")
 COMPAT_MEMBERS = _load("compat_members")
 
 ALL = (
-    *(QUEUE_SEND, INBOX_SEND, GROUP_SEND, JOIN_PROCESS, JOIN_CHANNEL, LEAVE_PROCESS, HEARTBEAT, INSIST),
+    *(QUEUE_SEND, INBOX_SEND, GROUP_SEND, ANNOUNCE, JOIN_PROCESS, JOIN_CHANNEL, LEAVE_PROCESS, HEARTBEAT, INSIST),
     *(COMPAT_SEND, COMPAT_JOIN, COMPAT_MEMBERS),
 )

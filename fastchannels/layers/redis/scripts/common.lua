@@ -30,3 +30,10 @@ local function room_for(wanted, key, capacity, oldest)
   end
   return capacity - held
 end
+
+-- What the entry of a process in a group is set to next: later than it is, and than any before.
+local function next_counter(group, process)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
+  return math.max(now, tonumber(redis.call('HGET', group, process) or 0) + 1)
+end
