@@ -41,7 +41,7 @@ class Mask:
 class AccessLog:
     """An action logger that writes a line to ``stream`` for each event, with ``mask`` over the query string."""
 
-    def __init__(self, stream: IO[str], mask: Callable[[str], str] = Mask(())) -> None:
+    def __init__(self, stream: IO[str], mask: Callable[[str], str]) -> None:
         self._stream = stream
         self._mask = mask
 

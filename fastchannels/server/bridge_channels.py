@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from fastchannels._core.ws import frame
-from fastchannels.envelope import ACK, BUSY, EVENT, REPLIES, SESSION
+from fastchannels.envelope import ABORT, ACK, BUSY, EVENT, REPLIES, SESSION
 from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
@@ -127,7 +127,8 @@ class ChannelHttp(HttpStream):
         self.layer = bridge.layer
         self._chunks: list[bytes] = []
         self._buffered = 0
-        self._delivering = False
+        #: Hands the request, and the rest of its body, to the layer.
+        self._delivery: asyncio.Task[None] | None = None
         #: The reply channel, when the request has been handed to the layer.
         self._reply: str | None = None
         self._sent = False
@@ -135,10 +136,11 @@ class ChannelHttp(HttpStream):
         self._timeout = bridge.http_timeout
 
     def begin(self) -> None:
-        self._progress()
         if self.body_complete:
             self._deliver_soon()
-        elif self.request.expect_continue:
+            return
+        self._progress()
+        if self.request.expect_continue:
             self.inform(100, [])
 
     # ------------------------------------------------------------ from the connection
@@ -148,14 +150,14 @@ class ChannelHttp(HttpStream):
         self._chunks.append(data)
         self._buffered += len(data)
         if self._buffered >= INLINE_BODY:
-            if self._delivering:
+            if self._delivery is not None:
                 self.connection.hold(HOLD_BODY)
             else:
                 self._deliver_soon()
         self._wake()
 
     def on_body_end(self) -> None:
-        if self._delivering:
+        if self._delivery is not None:
             self._wake()
         else:
             self._deliver_soon()
@@ -177,10 +179,22 @@ class ChannelHttp(HttpStream):
             self.layer.resume(self._reply)
 
     def expired(self, now: float) -> None:
-        logger.warning("%s %s: no answer in %s s", self.request.method, self.request.path, self._timeout)
-        self.fail(503, "The application did not answer in time.", RETRY_AFTER)
+        context = self.connection.context
+        if self._delivery is None or self._sent:
+            logger.warning("%s %s: no answer in %s s", self.request.method, self.request.shown, self._timeout)
+            self.fail(503, "The application did not answer in time.", RETRY_AFTER)
+        else:
+            context.drops.note(
+                "layer",
+                f"{self.request.method} {self.request.shown}: 503, the channel layer did not take it in "
+                f"{context.config.layer_timeout} s (layer_timeout)",
+            )
+            self._delivery.cancel()
+            self.fail(503, "The service is not available at the moment.", RETRY_AFTER)
 
     def _progress(self) -> None:
+        if self._delivery is not None and not self._sent:
+            return  # the layer's time runs
         context = self.connection.context
         context.wheel.arm(self, context.deadline(self._timeout))
 
@@ -191,8 +205,10 @@ class ChannelHttp(HttpStream):
     # ------------------------------------------------------------ to the layer
 
     def _deliver_soon(self) -> None:
-        self._delivering = True
-        self.connection.context.spawn(self._deliver())
+        context = self.connection.context
+        if context.config.layer_timeout:
+            context.wheel.arm(self, context.deadline(context.config.layer_timeout))
+        self._delivery = context.spawn(self._deliver())
 
     async def _deliver(self) -> None:
         request = self.request
@@ -211,6 +227,8 @@ class ChannelHttp(HttpStream):
             self.fail(500)
             return
         self._sent = True
+        if not (self.done or self.disconnected):
+            self._progress()
         if self.disconnected:
             await self._tell_disconnect()
         if body_channel is not None:
@@ -283,6 +301,9 @@ class ChannelHttp(HttpStream):
             return
         self._progress()
         try:
+            if ABORT in message:
+                self.fail(500)
+                return
             if "status" in message:
                 if self.started:
                     logger.error("a second response for %s %s is ignored", self.request.method, self.request.path)

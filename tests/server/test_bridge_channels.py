@@ -10,7 +10,7 @@ import logging
 import pytest
 import websockets
 
-from fastchannels.envelope import ACK, BUSY, EVENT, REPLIES, SESSION
+from fastchannels.envelope import ABORT, ACK, BUSY, EVENT, REPLIES, SESSION
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.memory import InMemoryChannelLayer
 from tests.server.support import DEADLINE, UPGRADE, connect, port_of, serving, until
@@ -145,6 +145,45 @@ class TestHttp:
         async with serving(layer=layer) as server, connect(server) as client:
             status, headers, _ = await client.get()
             assert (status, headers["retry-after"]) == (503, "1")
+
+    async def test_layer_that_does_not_answer(self, layer, monkeypatch, caplog):
+        """A layer that looks for its store for longer than a client should wait (D-41)."""
+        cancelled = []
+
+        async def search(channel, payload):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(channel)
+
+        monkeypatch.setattr(layer, "_push", search)
+        async with serving(layer=layer, layer_timeout=0.3, http_timeout=60) as server, connect(server) as client:
+            status, headers, _ = await client.get()
+            assert (status, headers["retry-after"]) == (503, "1")
+            assert cancelled == ["http.request"]
+            assert server._context.drops.counts == {"layer": 1}
+            monkeypatch.undo()
+            await client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            message = await take(layer, "http.request")
+            await asyncio.sleep(0.6)
+            await layer.send(message["reply_channel"], {"status": 204})
+            assert (await client.response())[0] == 204, "what the layer took has the time of http_timeout"
+        assert "layer_timeout" in caplog.text
+
+    @pytest.mark.parametrize("begun", [False, True])
+    async def test_a_response_that_its_worker_gives_up(self, layer, begun):
+        """The client gets an error page, or sees that what it got is not whole."""
+        async with serving(layer=layer) as server, connect(server) as client:
+            await client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            reply = (await take(layer, "http.request"))["reply_channel"]
+            if begun:
+                await layer.send(reply, {"status": 200, "content": b"part", "more_content": True})
+                await layer.send(reply, {ABORT: True})
+                with contextlib.suppress(ConnectionError):
+                    assert not (await client.read_all()).endswith(b"0\r\n\r\n")
+            else:
+                await layer.send(reply, {ABORT: True})
+                assert (await client.response())[0] == 500
 
     async def test_layer_that_fails(self, layer, monkeypatch, caplog):
         """Whatever goes wrong before the layer has the request, the client is answered."""
