@@ -39,14 +39,20 @@ static inline int is_control(uint8_t byte) {
     return byte < 0x20 || byte == 0x7F;
 }
 
-/* The size bytes are `text`, which is in lower case, whatever their own case. */
-static int same(const uint8_t *bytes, size_t size, const char *text) {
+int fc_http_same(const uint8_t *bytes, size_t size, const char *text) {
     if (size != strlen(text))
         return 0;
     for (size_t i = 0; i < size; i++)
         if (token[bytes[i]] != (uint8_t)text[i])
             return 0;
     return 1;
+}
+
+int fc_http_is_token(const uint8_t *bytes, size_t size) {
+    size_t at = 0;
+    while (at < size && token[bytes[at]])
+        at++;
+    return size > 0 && at == size;
 }
 
 /* ------------------------------------------------------------------ the end of a head */
@@ -66,6 +72,13 @@ static const uint8_t *find_control(const uint8_t *p, const uint8_t *end) {
     while (p < end && !is_control(*p))
         p++;
     return p;
+}
+
+int fc_http_is_value(const uint8_t *bytes, size_t size) {
+    const uint8_t *p = bytes, *end = bytes + size;
+    while ((p = find_control(p, end)) < end && *p == '\t')
+        p++;
+    return p == end;
 }
 
 /* HOT: benchmarks/bench_http.py */
@@ -214,8 +227,8 @@ static int split_absolute(fc_http_request *request, const uint8_t *line, size_t 
         scheme++;
     if (size - scheme < 3 || target[scheme + 1] != '/' || target[scheme + 2] != '/')
         return 0;
-    if (!same(target, scheme, "http") && !same(target, scheme, "https") && !same(target, scheme, "ws") &&
-        !same(target, scheme, "wss"))
+    if (!fc_http_same(target, scheme, "http") && !fc_http_same(target, scheme, "https") &&
+        !fc_http_same(target, scheme, "ws") && !fc_http_same(target, scheme, "wss"))
         return 0;
     size_t begin = scheme + 3, end = begin;
     while (end < size && target[end] != '/' && target[end] != '?')
@@ -352,7 +365,7 @@ static fc_status read_coding(fc_http_request *request, head_state *state, const 
             return malformed(error, "a transfer coding after chunked");
         if (length == 0 || !token[element[0]])
             return malformed(error, "Transfer-Encoding is not a list of codings");
-        if (same(element, length, "chunked"))
+        if (fc_http_same(element, length, "chunked"))
             request->chunked = 1;
         else
             state->unknown_coding = 1;
@@ -379,24 +392,24 @@ static fc_status read_special(fc_http_request *request, head_state *state, uint8
         return read_coding(request, state, value, size, error);
     case FC_HTTP_CONNECTION:
         while (next_element(value, size, &at, &element, &length)) {
-            state->close |= (uint8_t)same(element, length, "close");
-            state->keep_alive |= (uint8_t)same(element, length, "keep-alive");
-            state->upgrade |= (uint8_t)same(element, length, "upgrade");
+            state->close |= (uint8_t)fc_http_same(element, length, "close");
+            state->keep_alive |= (uint8_t)fc_http_same(element, length, "keep-alive");
+            state->upgrade |= (uint8_t)fc_http_same(element, length, "upgrade");
         }
         return FC_OK;
     case FC_HTTP_UPGRADE:
         while (next_element(value, size, &at, &element, &length))
-            state->websocket |= (uint8_t)same(element, length, "websocket");
+            state->websocket |= (uint8_t)fc_http_same(element, length, "websocket");
         return FC_OK;
     case FC_HTTP_EXPECT:
-        if (same(value, size, "100-continue"))
+        if (fc_http_same(value, size, "100-continue"))
             request->expect_continue = 1;
         else
             state->expect_other = 1;
         return FC_OK;
     case FC_HTTP_TE:
         while (next_element(value, size, &at, &element, &length))
-            request->te_trailers |= (uint8_t)same(element, length, "trailers");
+            request->te_trailers |= (uint8_t)fc_http_same(element, length, "trailers");
         return FC_OK;
     default:
         return FC_OK;

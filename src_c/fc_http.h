@@ -149,6 +149,12 @@ fc_status fc_http_parse(fc_http_request *request, fc_http_field *fields, size_t 
  * FC_OK, FC_ERR_FORMAT or FC_ERR_RANGE. */
 fc_status fc_http_parse_line(fc_http_request *request, const uint8_t *line, size_t size, fc_http_error *error);
 
+/* For the heads that a host writes. 1 when the bytes are a token, that is a field name; when they may be a field's
+ * value (no control character but a tab); when they are `text`, which is in lower case, whatever their own case. */
+int fc_http_is_token(const uint8_t *bytes, size_t size);
+int fc_http_is_value(const uint8_t *bytes, size_t size);
+int fc_http_same(const uint8_t *bytes, size_t size, const char *text);
+
 /* Zeroed for a new body. */
 typedef struct fc_http_chunks {
     uint64_t left; /* data bytes of the current chunk that were not seen */

@@ -263,3 +263,6 @@ cdef extern from "fc_http.h" nogil:
                                  fc_http_error *error) noexcept
     fc_status fc_http_chunked(fc_http_chunks *chunks, const fc_http_limits *limits, const uint8_t *data, size_t size,
                               size_t *used, size_t *body, fc_http_error *error) noexcept
+    int fc_http_is_token(const uint8_t *bytes, size_t size) noexcept
+    int fc_http_is_value(const uint8_t *bytes, size_t size) noexcept
+    int fc_http_same(const uint8_t *bytes, size_t size, const char *text) noexcept

@@ -36,3 +36,12 @@ cdef class HttpParser:
     cdef Py_ssize_t head(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef Request request_of(self, const uint8_t *head, fc_http_request *parsed)
     cdef int fail(self, int status, const char *reason) except -1
+
+
+cdef enum:
+    # How a response's body is framed, when it is not a number of bytes.
+    CHUNKED_BODY = -1
+    UNTIL_CLOSE = -2
+    NO_BODY = -3
+
+cdef bytes head_of(Request request, status, headers, common, bint *stays, long long *framing)

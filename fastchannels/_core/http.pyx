@@ -1,16 +1,17 @@
-"""HTTP/1 requests over ``src_c/fc_http``: bytes in, requests and pieces of their bodies out. No policy, no I/O."""
+"""HTTP/1 over ``src_c/fc_http``: bytes in, requests and pieces of their bodies out; heads of responses. No I/O."""
 
 from collections import deque
+from http import HTTPStatus
 from urllib.parse import unquote
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_New, PyList_SET_ITEM
-from cpython.mem cimport PyMem_Realloc
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from fastchannels._core.c_fc cimport (
     FC_HTTP_DAPHNE_ROOT_PATH,
@@ -22,10 +23,13 @@ from fastchannels._core.c_fc cimport (
     fc_http_chunked,
     fc_http_error,
     fc_http_field,
+    fc_http_is_token,
+    fc_http_is_value,
     fc_http_name_text,
     fc_http_parse,
     fc_http_parse_line,
     fc_http_request,
+    fc_http_same,
     fc_http_scan,
     fc_status,
 )
@@ -43,7 +47,10 @@ cdef int number
 for number in range(1, FC_HTTP_NAME_COUNT):
     names.append(<bytes>fc_http_name_text(number))
 
-cdef tuple methods = ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
+NO_TRAILERS = frozenset((
+    b"authorization", b"cache-control", b"connection", b"content-encoding", b"content-length", b"content-range",
+    b"content-type", b"cookie", b"date", b"host", b"set-cookie", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+))
 
 # Where a head is taken apart, under the interpreter lock: it holds as many as the largest limit of a parser.
 cdef fc_http_field *fields = NULL
@@ -341,3 +348,195 @@ cdef str unescape(bytes raw):
         filled += 1
         at += 1
     return PyUnicode_DecodeUTF8(out, filled, "replace")
+
+
+# ------------------------------------------------------------------------------------------------ heads of responses
+
+cdef struct Text:
+    char *data
+    Py_ssize_t size
+    Py_ssize_t room
+    char local[1024]
+
+
+cdef inline void text_begin(Text *text) noexcept:
+    text.data = text.local
+    text.size = 0
+    text.room = sizeof(text.local)
+
+
+cdef inline void text_end(Text *text) noexcept:
+    if text.data != text.local:
+        PyMem_Free(text.data)
+
+
+cdef inline int text_add(Text *text, const char *data, Py_ssize_t size) except -1:
+    cdef char *grown
+    if size > text.room - text.size:
+        text.room = 2 * text.size + size
+        grown = <char *>PyMem_Realloc(NULL if text.data == text.local else text.data, text.room)
+        if grown == NULL:
+            raise MemoryError
+        if text.data == text.local:
+            memcpy(grown, text.local, text.size)
+        text.data = grown
+    memcpy(text.data + text.size, data, size)
+    text.size += size
+    return 0
+
+
+cdef inline int text_add_bytes(Text *text, bytes data) except -1:
+    return text_add(text, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+cdef bytes status_line(int status):
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+cdef list status_lines = [status_line(number) for number in range(100, 600)]
+
+
+cdef inline int text_add_status(Text *text, int status) except -1:
+    if 100 <= status < 600:
+        return text_add_bytes(text, <bytes>status_lines[status - 100])
+    return text_add_bytes(text, status_line(status))
+
+
+cdef int text_add_field(Text *text, name, value) except -1:
+    # Whatever could end a line, and so begin a header or a response of its own, is refused.
+    if not isinstance(name, bytes) or not isinstance(value, bytes):
+        raise TypeError(f"header {name!r}: {value!r}: bytes are needed for both")
+    cdef const char *name_data = PyBytes_AS_STRING(name)
+    cdef const char *value_data = PyBytes_AS_STRING(value)
+    cdef Py_ssize_t name_size = PyBytes_GET_SIZE(name), value_size = PyBytes_GET_SIZE(value)
+    if not fc_http_is_token(<const uint8_t *>name_data, name_size):
+        raise ValueError(f"header name {name!r} is not a token")
+    if not fc_http_is_value(<const uint8_t *>value_data, value_size):
+        raise ValueError(f"header {name!r}: its value holds a line break or another control character: {value!r}")
+    text_add(text, name_data, name_size)
+    text_add(text, b": ", 2)
+    text_add(text, value_data, value_size)
+    text_add(text, b"\r\n", 2)
+    return 0
+
+
+cdef inline bint named(name, const char *text) noexcept:
+    return fc_http_same(<const uint8_t *>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), text)
+
+
+cdef long long parse_length(bytes value) except -1:
+    if not value.isdigit() or len(value) > 18:
+        raise ValueError(f"Content-Length {value!r} is not a number below 10**18")
+    return int(value)
+
+
+# HOT: http hello. In framing a number of bytes or one of CHUNKED_BODY, UNTIL_CLOSE and NO_BODY; in stays whether the
+# connection does.
+cdef bytes head_of(Request request, status, headers, common, bint *stays, long long *framing):
+    cdef Text text
+    cdef long code
+    cdef long long length = CHUNKED_BODY, other
+    cdef bint has_date = False, has_server = False
+    cdef Py_ssize_t size
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise ValueError(f"response status {status!r}: 200 to 999 is possible")
+    code = status
+    text_begin(&text)
+    try:
+        text_add_status(&text, code)
+        for name, value in headers:
+            # Those that mean something here are known by their size first.
+            size = PyBytes_GET_SIZE(name) if isinstance(name, bytes) else 0
+            if size == 14 and named(name, b"content-length"):
+                other = parse_length(value)
+                if length != CHUNKED_BODY and length != other:
+                    raise ValueError("two Content-Length headers that differ")
+                if length == other or code == 204:
+                    continue
+                length = other
+            elif size == 17 and named(name, b"transfer-encoding"):
+                continue  # the server frames the body (D-35)
+            elif size == 10 and named(name, b"connection"):
+                if b"close" in value.lower():
+                    stays[0] = False
+                continue
+            elif size == 4 and named(name, b"date"):
+                has_date = True
+            elif size == 6 and named(name, b"server"):
+                has_server = True
+            text_add_field(&text, name, value)
+        if not (has_date or has_server):
+            text_add_bytes(&text, <bytes>common.all)
+        else:
+            if not has_date:
+                text_add_bytes(&text, <bytes>common.date)
+            if not has_server:
+                text_add_bytes(&text, <bytes>common.server)
+            text_add_bytes(&text, <bytes>common.further)
+        if code == 204 or code == 304 or request.method == "HEAD":
+            framing[0] = NO_BODY
+        elif length >= 0:
+            framing[0] = length
+        elif request.version == "1.1":
+            framing[0] = CHUNKED_BODY
+            text_add_bytes(&text, b"Transfer-Encoding: chunked\r\n")
+        else:
+            framing[0] = UNTIL_CLOSE
+            stays[0] = False
+        if not stays[0]:
+            text_add_bytes(&text, b"Connection: close\r\n")
+        elif request.version == "1.0":
+            text_add_bytes(&text, b"Connection: keep-alive\r\n")
+        text_add(&text, b"\r\n", 2)
+        return PyBytes_FromStringAndSize(text.data, text.size)
+    finally:
+        text_end(&text)
+
+
+def encode_head(Request request not None, status, headers, common, bint keep_alive):
+    """The head of a response to ``request``: its bytes, the framing of the body, and whether the connection stays.
+
+    ``common`` has the lines that each response carries. The framing is a number of bytes, or -1 for chunks, -2 for all
+    until the connection closes, -3 for no body. Raises ``ValueError`` or ``TypeError`` for what may not stand in a
+    head, line breaks above all.
+    """
+    cdef long long framing = NO_BODY
+    head = head_of(request, status, headers, common, &keep_alive, &framing)
+    return head, framing, keep_alive
+
+
+def encode_interim(int status, headers):
+    """An interim response (1xx). Raises ``ValueError`` or ``TypeError`` for what may not stand in a head."""
+    cdef Text text
+    text_begin(&text)
+    try:
+        text_add_status(&text, status)
+        for name, value in headers:
+            text_add_field(&text, name, value)
+        text_add(&text, b"\r\n", 2)
+        return PyBytes_FromStringAndSize(text.data, text.size)
+    finally:
+        text_end(&text)
+
+
+def encode_trailers(headers):
+    """The last chunk of a body and the trailers behind it (RFC 9112 section 7.1.2).
+
+    What frames or routes a message may not stand there (RFC 9110 section 6.5.1). Raises as :func:`encode_head`.
+    """
+    cdef Text text
+    text_begin(&text)
+    try:
+        text_add(&text, b"0\r\n", 3)
+        for name, value in headers:
+            if isinstance(name, bytes) and name.lower() in NO_TRAILERS:
+                raise ValueError(f"header {name!r} may not stand in trailers")
+            text_add_field(&text, name, value)
+        text_add(&text, b"\r\n", 2)
+        return PyBytes_FromStringAndSize(text.data, text.size)
+    finally:
+        text_end(&text)

@@ -295,4 +295,26 @@ static void names(void) {
     }
 }
 
-FC_TEST_MAIN(TEST(requests), TEST(bad_lines), TEST(bad_headers), TEST(limits_hold), TEST(chunks), TEST(names))
+static int ask(int (*what)(const uint8_t *, size_t), const char *bytes, size_t size) {
+    fc_guard guarded = guard_end(bytes, size);
+    int answer = what(guarded.data, size);
+    guard_free(&guarded);
+    return answer;
+}
+
+static void words(void) {
+    CHECK(ask(fc_http_is_token, "X-a^_`|~!", 9));
+    CHECK(!ask(fc_http_is_token, "", 0) && !ask(fc_http_is_token, "a b", 3) && !ask(fc_http_is_token, "a:", 2));
+    CHECK(ask(fc_http_is_value, "", 0) && ask(fc_http_is_value, "a b\tc: \xe4\xff, 0123456789", 21));
+    for (int byte = 0; byte < 256; byte++) {
+        char value[20] = "0123456789abcdefghi";
+        value[byte % 20] = (char)byte;
+        CHECK_EQ(ask(fc_http_is_value, value, 20 - (byte % 20 != 19)), byte == '\t' || (byte >= 0x20 && byte != 0x7f));
+    }
+    CHECK(fc_http_same((const uint8_t *)"Keep-ALIVE", 10, "keep-alive"));
+    CHECK(!fc_http_same((const uint8_t *)"keep-alive", 9, "keep-alive"));
+    CHECK(!fc_http_same((const uint8_t *)"keep alive", 10, "keep-alive"));
+}
+
+FC_TEST_MAIN(TEST(requests), TEST(bad_lines), TEST(bad_headers), TEST(limits_hold), TEST(chunks), TEST(names),
+             TEST(words))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import tracemalloc
 
 import h11
@@ -16,6 +17,7 @@ from fastchannels._core.http import BODY_END, HttpParser, Request
 from fastchannels.exceptions import HttpError, UsageError
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
+PROBE = b"GET /probe HTTP/1.1\r\nHost: p\r\n\r\n"
 LIMITS = (16 * 1024, 64 * 1024, 100)
 # No limit of time for an example: the machine may be busy.
 unhurried = settings(deadline=None)
@@ -322,7 +324,14 @@ class Httptools:
     def on_headers_complete(self):
         self.in_head = False
         self.found.append(
-            [self.parser.get_method(), self.target, self.parser.get_http_version(), self.headers, b"", False]
+            [
+                self.parser.get_method(),
+                self.target.removesuffix(b"?"),
+                self.parser.get_http_version(),
+                self.headers,
+                b"",
+                False,
+            ]
         )
 
     def on_body(self, data):
@@ -342,7 +351,9 @@ def by_h11(data):
             event = connection.next_event()
             if type(event) is h11.Request:
                 headers = [(bytes(name), bytes(value)) for name, value in event.headers]
-                found.append([event.method, event.target, event.http_version.decode(), headers, b"", False])
+                found.append(
+                    [event.method, event.target.removesuffix(b"?"), event.http_version.decode(), headers, b"", False]
+                )
             elif type(event) is h11.Data:
                 found[-1][4] += event.data
             elif type(event) is h11.EndOfMessage:
@@ -427,14 +438,13 @@ class TestOracles:
         where = draw.draw(st.integers(0, len(data)))
         fault = draw.draw(st.sampled_from(FAULTS))
         until = where + draw.draw(st.integers(0, 2))
-        data = data[:where] + fault + data[until:]
+        data = data[:where] + fault + data[until:] + PROBE
         found, status = ours(data)
         theirs = Httptools(data)
         by, refused = by_h11(data)
-        whole = [each for each in found if each[5]]
-        if status is None and whole == found:
+        assert status in (None, 400, 417, 501, 505)
+        if status is None and found[-1][1] == b"/probe":
             readings = [reading for reading, failed in ((theirs.found, theirs.failed), (by, refused)) if not failed]
-            assert readings, "none of them takes this"
+            # RFC 9112 section 7.1.1 wants white space before a chunk's extension read, and neither does.
+            assert readings or re.search(rb"[0-9A-F][ \t]+;", data), "none of them takes this"
             assert all(reading == found for reading in readings), "one of them reads this otherwise"
-        else:
-            assert status in (None, 400, 417, 501, 505)
