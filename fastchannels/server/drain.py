@@ -26,7 +26,7 @@ async def drain(context: Context, graceful_timeout: float) -> None:
     """
     loop = context.loop
     spread = max(context.config.drain_seconds, 0.0)
-    sockets = [connection.websocket for connection in context.connections if connection.websocket is not None]
+    sockets = [socket for connection in context.connections for socket in connection.sockets]
     handles = [loop.call_later(_IDLE_GRACE, _close_idle, context)]
     for index, socket in enumerate(sockets):
         handles.append(loop.call_later(spread * index / len(sockets), _close, socket, spread))

@@ -366,6 +366,8 @@ OPTIONS: Final[dict[str, list[Option]]] = {
             Choice("close", "drop_oldest", "latest"),
             "past the budget: close the socket (1013), drop the oldest messages, or keep the latest only",
         ),
+        Option("ws-message-rate", COUNT, "messages a second of one socket, which is read no faster; 0: no limit"),
+        Option("ws-byte-rate", BYTES, "the same in bytes"),
         Option(
             "ws-protocol",
             Many(Token()),
@@ -394,6 +396,12 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         Option("limit-per-address", COUNT, "the same for one address (IPv6: a /64) that is no trusted proxy; 0: none"),
         Option("limit-concurrency", Whole(1), "requests and sockets at once, further ones get 503", optional=True),
         Option("limit-max-requests", Whole(1), "requests and sockets before a new process takes over", optional=True),
+        Option("http2", SWITCH, "speak HTTP/2 too, where the extra fastchannels[http2] is installed"),
+        Option("http2-streams", Whole(1), "requests and sockets at once on one HTTP/2 connection"),
+        Option("http2-window", Whole(1), "bytes of one HTTP/2 request that its application has not read"),
+        Option("http2-connection-window", Whole(1), "bytes of all requests of an HTTP/2 connection, likewise"),
+        Option("http2-resets", Whole(1), "HTTP/2 requests that a client may take back; a tenth more each second"),
+        Option("http2-control-frames", Whole(1), "HTTP/2 frames without content; a tenth more each second"),
         Option("header-timeout", SECONDS, "seconds for a whole request head from its first byte, then 408"),
         Option("body-timeout", SECONDS, "seconds without a byte of a request's body, then 408"),
         Option(
@@ -451,7 +459,6 @@ OPTIONS: Final[dict[str, list[Option]]] = {
 ELSEWHERE: Final = {
     "--loop": "uvloop is used where it is installed",
     "--http": "the parser is built in",
-    "--http2": "HTTP/2 is on when fastchannels[http2] is installed",
     "--ws": "WebSocket is built in",
     "--ws-max-queue": "a full application stops the reading of its socket; --ws-max-size bounds a message",
     "--interface": "ASGI 3 applications and channel layers are served; wrap others with asgiref",

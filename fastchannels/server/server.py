@@ -20,6 +20,7 @@ from fastchannels.server.bridge_channels import ChannelBridge, Layer
 from fastchannels.server.config import ActionLogger, Config, Context
 from fastchannels.server.drain import drain
 from fastchannels.server.endpoints import endpoints_of
+from fastchannels.server.http2_frames import INSTALLED
 from fastchannels.server.leash import Leash
 from fastchannels.server.lifespan import Lifespan
 from fastchannels.server.listeners import Listener, ListenError, close_listeners, open_listeners
@@ -75,7 +76,7 @@ class Server:
         self._listeners: Sequence[Listener] = ()
         self._servers: list[asyncio.AbstractServer] = []
         self._lifespan: Lifespan | None = None
-        self._spent: Callable[[], None] | None = None
+        self._spent: Callable[[], None] = lambda: None
         self._ticker: asyncio.TimerHandle | None = None
 
     # ------------------------------------------------------------ start and stop
@@ -99,6 +100,7 @@ class Server:
         config = self.config
         context = Context(config, self._open_log())
         context.loop = loop = asyncio.get_running_loop()
+        context.spent = self._spent
         if self.layer is not None:
             context.bridge = ChannelBridge(context, self.layer)
         else:
@@ -129,7 +131,8 @@ class Server:
         for listener in self._listeners:
             options: dict[str, Any] = {"sock": listener.sock, "backlog": listener.backlog}
             if listener.tls is not None:
-                options["ssl"] = tls_context(listener.tls)
+                http2 = INSTALLED and self.config.http2
+                options["ssl"] = tls_context(listener.tls, ("h2", "http/1.1") if http2 else ("http/1.1",))
                 options["ssl_handshake_timeout"] = _HANDSHAKE_TIMEOUT
             if listener.sock.family == getattr(socket, "AF_UNIX", None):
                 self._servers.append(await context.loop.create_unix_server(factory, **options))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fastchannels.server.events import Headers, Request
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HOLD_PIPELINE: Final = 1  #: the next request waits for the response before it
 HOLD_BODY: Final = 2  #: the application has not taken the body that is here
 HOLD_SOCKET: Final = 4  #: the application or the worker lags behind the frames
+HOLD_RATE: Final = 8  #: a socket sends more than it may
 
 
 class Carrier(Protocol):
@@ -175,3 +176,21 @@ class HttpStream(Timed):
         """Cut the response, so that the client sees an incomplete response."""
         self.disconnected = True
         self.connection.abort()
+
+
+def log_response(stream: HttpStream, action_logger: Callable[[str, str, dict[str, Any]], None]) -> None:
+    """Report a complete response to the action logger."""
+    connection, request = stream.connection, stream.request
+    raw = request.shown
+    action_logger(
+        "http",
+        "complete",
+        {
+            "path": f"{raw}?{request.query_string.decode('latin-1')}" if request.query_string else raw,
+            "status": stream.status,
+            "method": request.method,
+            "client": connection.client_name,
+            "time_taken": connection.context.loop.time() - stream.since,
+            "size": stream.size,
+        },
+    )

@@ -60,20 +60,13 @@ class Handshake:
         found: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             found.setdefault(name, []).append(value)
-        if method != "GET":
-            raise HandshakeError(405, f"a WebSocket is opened with GET, not {method}", [(b"allow", b"GET")])
-        if version != "1.1":
-            raise HandshakeError(400, f"a WebSocket is opened over HTTP/1.1, not HTTP/{version}")
-        if len(found.get(b"host", ())) != 1:
-            raise HandshakeError(400, "one Host header is needed")
-        if b"websocket" not in _lower_list(found, b"upgrade"):
-            upgrade = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
-            raise HandshakeError(426, "the Upgrade header does not name websocket", upgrade)
-        if b"upgrade" not in _lower_list(found, b"connection"):
-            raise HandshakeError(400, "the Connection header does not name Upgrade")
+        if version == "2" and method == "CONNECT":
+            # RFC 8441 section 5: the extended CONNECT and its :protocol stand for all that names an upgrade.
+            self._accept = b""
+        else:
+            self._accept = _check_upgrade(method, found, version)
         if found.get(b"sec-websocket-version") != [b"13"]:
             raise HandshakeError(426, "Sec-WebSocket-Version is not 13", [(b"sec-websocket-version", b"13")])
-        self._accept = _accept_value(found.get(b"sec-websocket-key", []))
         self.subprotocols: list[str] = []
         for protocol in _elements(found, b"sec-websocket-protocol"):
             if not _TOKEN(protocol):
@@ -82,30 +75,52 @@ class Handshake:
                 self.subprotocols.append(name_)
 
     def response(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-        """The 101 response that opens the socket, with ``subprotocol`` chosen and ``headers`` added as they are given.
-
-        Raises ``UsageError`` for a subprotocol that was not offered, and for a header that is not well formed (line
-        breaks above all) or that the handshake sets itself.
-        """
+        """The 101 response that opens the socket over HTTP/1.1. Raises as :meth:`fields`."""
         lines = [
             b"HTTP/1.1 101 Switching Protocols",
             b"Upgrade: websocket",
             b"Connection: Upgrade",
             b"Sec-WebSocket-Accept: " + self._accept,
         ]
+        lines += [name + b": " + value for name, value in self.fields(subprotocol, headers)]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def fields(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> Headers:
+        """The header fields of the response, with ``subprotocol`` chosen and ``headers`` added as they are given.
+
+        Raises ``UsageError`` for a subprotocol that was not offered, and for a header that is not well formed (line
+        breaks above all) or that the handshake sets itself.
+        """
+        fields: Headers = []
         if subprotocol is not None:
             if subprotocol not in self.subprotocols:
                 raise UsageError(
                     f"subprotocol {subprotocol!r} was not offered; the client offers {self.subprotocols or 'none'}"
                 )
-            lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode("ascii"))
+            fields.append((b"Sec-WebSocket-Protocol", subprotocol.encode("ascii")))
         for name, value in headers:
             if not _TOKEN(name) or not _VALUE(value):
                 raise UsageError(f"header {name!r}: {value!r} is not well formed")
             if name.lower() in _RESERVED:
                 raise UsageError(f"header {name!r} is set by the WebSocket handshake itself")
-            lines.append(name + b": " + value)
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+            fields.append((name, value))
+        return fields
+
+
+def _check_upgrade(method: str, found: dict[bytes, list[bytes]], version: str) -> bytes:
+    """What asks for an upgrade in HTTP/1.1; returns the value of Sec-WebSocket-Accept."""
+    if method != "GET":
+        raise HandshakeError(405, f"a WebSocket is opened with GET, not {method}", [(b"allow", b"GET")])
+    if version != "1.1":
+        raise HandshakeError(400, f"a WebSocket is opened over HTTP/1.1, not HTTP/{version}")
+    if len(found.get(b"host", ())) != 1:
+        raise HandshakeError(400, "one Host header is needed")
+    if b"websocket" not in _lower_list(found, b"upgrade"):
+        upgrade = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
+        raise HandshakeError(426, "the Upgrade header does not name websocket", upgrade)
+    if b"upgrade" not in _lower_list(found, b"connection"):
+        raise HandshakeError(400, "the Connection header does not name Upgrade")
+    return _accept_value(found.get(b"sec-websocket-key", []))
 
 
 def _elements(found: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:

@@ -59,6 +59,17 @@ class TestHandshake:
     def test_what_opens(self, headers):
         assert b"extensions" not in Handshake("GET", headers, "1.1").response().lower()
 
+    def test_the_extended_connect_of_http_2(self):
+        """RFC 8441: no key and no upgrade."""
+        offer = [(b"host", b"a"), (b"sec-websocket-version", b"13"), (b"sec-websocket-protocol", b"chat, super")]
+        handshake = Handshake("CONNECT", offer, "2")
+        assert handshake.subprotocols == ["chat", "super"]
+        assert handshake.fields("super", [(b"x-a", b"b")]) == [(b"Sec-WebSocket-Protocol", b"super"), (b"x-a", b"b")]
+        with pytest.raises(UsageError, match="not offered"):
+            handshake.fields("other")
+        with pytest.raises(HandshakeError, match="not 13"):
+            Handshake("CONNECT", offer[:1], "2")
+
     @pytest.mark.parametrize(
         ("method", "headers", "version", "status", "answer"),
         [
