@@ -20,8 +20,14 @@ from typing import Any
 
 from fastchannels import __version__
 from fastchannels.exceptions import UsageError
+from fastchannels.server.config import Config
+from fastchannels.server.endpoints import EndpointError, endpoints_of
+from fastchannels.server.leash import Leash
+from fastchannels.server.listeners import Listener, close_listeners, open_listeners
 from fastchannels.server.options import Launch
 from fastchannels.server.sources import OptionError, Parser, add_flags, resolve, unknown_variables
+from fastchannels.server.supervisor import Born, Supervisor
+from fastchannels.server.tls import tls_context
 
 logger = logging.getLogger("fastchannels")
 
@@ -88,19 +94,51 @@ def _complain(program: str, error: Exception) -> None:
 
 
 def _run_server(flags: argparse.Namespace) -> int:
+    try:
+        config, launch = resolve(flags)
+        endpoints = endpoints_of(config)
+    except (OptionError, EndpointError) as error:
+        _complain("fastchannels-server", error)
+        return 2
+    _start(launch.verbosity, launch.log_level, launch.log_fmt, launch.app_dir)
+    for line in unknown_variables():
+        logger.warning("%s", line)
+    if launch.workers is None and not launch.reload and config.limit_max_requests is None:
+        return _serve(config, launch)
+    # Imported before the fork, so that the workers share it.
+    import fastchannels.server.server as _server  # noqa: F401
+
+    try:
+        listeners = open_listeners(endpoints)
+        for listener in listeners:
+            logger.info("Listening on %s", listener.url)
+            if listener.tls is not None:
+                tls_context(listener.tls)
+        patience = 2 * config.graceful_timeout + config.drain_seconds + config.application_close_timeout
+        watched = (launch.reload_dirs or ["."]) if launch.reload else []
+        status = Supervisor(launch.workers or 1, patience, watched).run()
+    except Born as worker:
+        return _serve(config, launch, listeners, worker.leash)
+    except UsageError as error:
+        logger.critical("%s", error)
+        return 1
+    close_listeners(listeners)
+    return status
+
+
+def _serve(
+    config: Config, launch: Launch, listeners: Sequence[Listener] | None = None, leash: Leash | None = None
+) -> int:
+    """Import the application and serve it in this process."""
     from fastchannels.server.server import Server
 
     try:
-        config, launch = resolve(flags)
-        _start(launch.verbosity, launch.log_level, launch.log_fmt, launch.app_dir)
-        for line in unknown_variables():
-            logger.warning("%s", line)
         mode = _mode(launch)
-    except (OptionError, TargetError) as error:
+    except TargetError as error:
         _complain("fastchannels-server", error)
         return 2
     try:
-        Server(config, **mode).run()
+        Server(config, **mode, listeners=listeners).run(leash)
     except UsageError as error:
         logger.critical("%s", error)
         return 1

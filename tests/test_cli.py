@@ -319,10 +319,11 @@ def test_flags(arguments, expected, monkeypatch):
 
     class Recorder:
         def __init__(self, config, **mode):
+            assert mode.pop("listeners") is None
             seen.append((config, mode))
 
-        def run(self):
-            pass
+        def run(self, leash):
+            assert leash is None
 
     monkeypatch.setattr(server, "Server", Recorder)
     monkeypatch.setattr(cli, "_start", lambda *arguments: None)

@@ -146,6 +146,8 @@ class Context:
         self.ended = asyncio.Event()
         #: Requests and sockets that are open.
         self.running = 0
+        #: Called after ``limit_max_requests``.
+        self.spent: Callable[[], None] = lambda: None
         self.drops = Drops()
         trusted = TrustedAddresses(config.forwarded_allow_ips)
         self.gate = Gate(connection_limit(config.limit_connections), config.limit_per_address, trusted, self.drops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from typing import TYPE_CHECKING
 
 from fastchannels.server.events import Headers, Request
@@ -30,7 +31,10 @@ class Front:
         )
         self._health = config.health_path.encode("ascii") if config.health_path else None
         self._concurrency = config.limit_concurrency or 0
-        self.needed = bool(self._proxy or self._health or self._concurrency > 0)
+        #: Requests until the server has served enough, spread so that its siblings do not end all at once.
+        self._left = config.limit_max_requests or 0
+        self._left += random.randrange(self._left // 10 + 1)
+        self.needed = bool(self._proxy or self._health or self._concurrency > 0 or self._left)
 
     def answer(self, connection: Carrier, request: Request) -> HttpStream | None:
         """The server's own answer to ``request``, or None: then it is the bridge's."""
@@ -43,6 +47,10 @@ class Front:
             return _Answer(connection, request, *health(context.stopping))
         if request.websocket and context.stopping:
             return _unavailable(connection, request)
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                context.spent()
         if self._concurrency > 0 and context.running > self._concurrency:
             context.drops.note(
                 "concurrency",

@@ -212,7 +212,7 @@ def _build(values: dict[str, Any]) -> tuple[Config, Launch]:
             raise OptionError(f"--{name.replace('_', '-')} needs --ssl-certfile")
     if values.get("ssl_cert_reqs", "none") != "none" and "ssl_ca_certs" not in values:
         raise OptionError("--ssl-cert-reqs needs --ssl-ca-certs: who may sign the certificates of clients")
-    if values.get("reload") and values.get("workers", 1) > 1:
+    if values.get("reload") and (values.get("workers") or 1) > 1:
         raise OptionError("--reload is for one process: leave --workers out")
     limits = {name.partition(".")[2]: value for name, value in values.items() if name.startswith("limits.")}
     config = Config(**{name: value for name, value in values.items() if name in CONFIG_FIELDS})
