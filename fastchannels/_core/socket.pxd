@@ -17,6 +17,9 @@ cdef class FrameStream(Sink):
     # Frames that a slow client has not room for: a deque, or None.
     cdef public object backlog
     cdef public double heard, pinged
+    # In all; and up to how much of each, ``over_rate`` is not called.
+    cdef readonly long long messages_in, messages_out, bytes_in
+    cdef public long long messages_allowed, bytes_allowed
     # Inside ``take``: what is sent leaves together at its end.
     cdef bint in_turn
     # Reading is held because messages wait; ``rest`` is what was read of the client and not looked at.

@@ -12,6 +12,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.limits cimport LLONG_MAX
 from libc.stdint cimport uint8_t
 
 from fastchannels._core.wake cimport DONE, PENDING, Waiter
@@ -64,6 +65,7 @@ cdef class FrameStream(Sink):
         if isinstance(connection, Wire):
             self.wire = connection
         self.clock = connection.context.wheel
+        self.messages_allowed = self.bytes_allowed = LLONG_MAX
 
     # What comes in.
 
@@ -83,6 +85,7 @@ cdef class FrameStream(Sink):
             self.early(PyBytes_FromStringAndSize(<const char *>data, size))
             return 0
         self.heard = self.clock.now
+        self.bytes_in += size
         if self.behind or self.ending:
             # It was on its way when reading was held.
             if not self.ending:
@@ -95,6 +98,8 @@ cdef class FrameStream(Sink):
             self.in_turn = outer
             if not outer:
                 self.depart()
+        if self.messages_in > self.messages_allowed or self.bytes_in > self.bytes_allowed:
+            self.over_rate()
         return 0
 
     cdef int consume(self, const uint8_t *data, Py_ssize_t size) except -1:
@@ -138,6 +143,7 @@ cdef class FrameStream(Sink):
                 if self.closing:
                     continue
                 told = True
+                self.messages_in += 1
                 if mailbox is None:
                     if kind == TEXT:
                         self.on_text(payload)
@@ -212,6 +218,7 @@ cdef class FrameStream(Sink):
             self.flush_out()
 
     cdef int sent(self) except -1:
+        self.messages_out += 1
         if self.slow():
             self.keep_back(True)
         elif not self.in_turn:
@@ -418,7 +425,7 @@ cdef int receive_step(object self, object value, PyObject **result) except -1:
         Py_INCREF(outcome)
         result[0] = <PyObject *>outcome
         return RETURNS
-    waiter = Waiter.__new__(Waiter, mailbox.loop)
+    waiter = Waiter(mailbox.loop)
     waiter._asyncio_future_blocking = True
     receive.waiter = waiter
     if mailbox.waiters is None:

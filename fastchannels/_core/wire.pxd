@@ -22,6 +22,8 @@ cdef class Wire(Timed):
     cdef public bint write_paused
     # The file descriptor of a plain socket, or -1: then everything goes through the transport.
     cdef public int fd
+    # What was read and written, in all.
+    cdef readonly long long bytes_in, bytes_out
     # The transport was given something that it may not have sent yet.
     cdef bint handed
     # Takes what is read, in place of ``received``.

@@ -14,6 +14,10 @@ class Wire(Timed):
     transport: Any
     closed: bool
     write_paused: bool
+    @property
+    def bytes_in(self) -> int: ...
+    @property
+    def bytes_out(self) -> int: ...
     fd: int
     sink: Sink | None
     def read_into(self, view: memoryview) -> None: ...

@@ -85,6 +85,7 @@ cdef class Wire(Timed):
         return self.view
 
     def buffer_updated(self, Py_ssize_t nbytes):  # HOT: http hello, ws echo
+        self.bytes_in += nbytes
         if self.sink is not None:
             self.sink.take(self.room, nbytes)
         else:
@@ -97,6 +98,7 @@ cdef class Wire(Timed):
     def write(self, data):
         """Write ``data``; nothing happens when the connection is gone."""
         if not self.closed:
+            self.bytes_out += len(data)
             self.handed = True
             self.transport.write(data)
 
@@ -113,6 +115,7 @@ cdef class Wire(Timed):
         cdef char *into
         if self.closed:
             return 0
+        self.bytes_out += head_size + tail_size
         if self.fd >= 0 and (not self.handed or self.transport.get_write_buffer_size() == 0):
             self.handed = False
             sent = fc_send_now(self.fd, head, head_size, tail, tail_size)

@@ -91,6 +91,8 @@ class Config:
     ws_write_budget: int = 1024 * 1024
     #: Past it: ``close`` the socket with 1013, ``drop_oldest`` messages first, or keep only the ``latest``.
     ws_slow_client: str = "close"
+    ws_message_rate: int = 50_000  #: messages a second of one socket; past it, it is read no faster; 0: no limit
+    ws_byte_rate: int = 256 * 1024 * 1024  #: the same in bytes
     ws_protocols: Sequence[str] = ()  #: subprotocols of channel mode, where consumers cannot choose
 
     # HTTP/2, where the extra is installed: over TLS by ALPN, in the clear with prior knowledge.

@@ -11,8 +11,8 @@ from fastchannels._core.socket import FrameStream
 from fastchannels._core.websocket import WebSocketConnection
 from fastchannels.server.events import Request
 from fastchannels.server.http import error_page
-from fastchannels.server.stream import HOLD_SOCKET, Carrier, HttpStream
-from fastchannels.server.timer import NEVER
+from fastchannels.server.stream import HOLD_RATE, HOLD_SOCKET, Carrier, HttpStream
+from fastchannels.server.timer import NEVER, Timed
 from fastchannels.server.websocket import Handshake, HandshakeError
 
 logger = logging.getLogger("fastchannels.server")
@@ -28,7 +28,7 @@ _ABNORMAL: Final = 1006
 class WebSocketStream(FrameStream):
     """Subclassed by each bridge: it calls ``accept``, ``reject``, ``send_*``, ``close``; the connection the rest."""
 
-    __slots__ = ("_close_code", "_early", "_handshake", "_kept", "_life", "_since", "subprotocols")
+    __slots__ = ("_close_code", "_earned_at", "_early", "_handshake", "_kept", "_life", "_since", "subprotocols")
 
     connection: Carrier
     request: Request
@@ -74,6 +74,11 @@ class WebSocketStream(FrameStream):
         config = context.config
         self.accepted = True
         self.ws = WebSocketConnection(config.ws_max_size, config.ws_max_frame_size)
+        self._earned_at = context.wheel.clock()
+        if config.ws_message_rate > 0:
+            self.messages_allowed = config.ws_message_rate
+        if config.ws_byte_rate > 0:
+            self.bytes_allowed = config.ws_byte_rate
         self._life = context.deadline(config.websocket_timeout)
         self.heard = context.wheel.clock()
         self._schedule()
@@ -192,6 +197,30 @@ class WebSocketStream(FrameStream):
 
     # ------------------------------------------------------------ what the half below calls
 
+    def over_rate(self) -> None:
+        """More came than is allowed: let time earn it, and read no further until it has."""
+        context = self.connection.context
+        config = context.config
+        now = context.wheel.clock()
+        earned, self._earned_at = now - self._earned_at, now
+        wait = 0.0
+        if config.ws_message_rate > 0:
+            rate = config.ws_message_rate
+            self.messages_allowed = min(self.messages_allowed + int(earned * rate), self.messages_in + rate)
+            wait = (self.messages_in - self.messages_allowed) / rate
+        if config.ws_byte_rate > 0:
+            rate = config.ws_byte_rate
+            self.bytes_allowed = min(self.bytes_allowed + int(earned * rate), self.bytes_in + rate)
+            wait = max(wait, (self.bytes_in - self.bytes_allowed) / rate)
+        if wait > 0:
+            context.drops.note(
+                "rate",
+                f"websocket {self.request.shown} of {self.connection.client_name} is held for {wait:.1f} s: it sends "
+                "too fast (ws_message_rate, ws_byte_rate)",
+            )
+            self.connection.hold(HOLD_RATE)
+            context.wheel.arm(_Earning(self), now + wait)
+
     def early(self, data: bytes) -> None:
         """Bytes that come before the handshake is answered."""
         self._early += data
@@ -308,6 +337,19 @@ class WebSocketStream(FrameStream):
             request = self.request
             details |= {"path": request.shown, "query": request.query_string.decode("latin-1")}
             logged("websocket", action, {**details, "client": self.connection.client_name})
+
+
+class _Earning(Timed):
+    """The time after which a socket that sent too fast is read again."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: WebSocketStream) -> None:
+        super().__init__()
+        self._socket = socket
+
+    def expired(self, now: float) -> None:
+        self._socket.connection.release(HOLD_RATE)
 
 
 class _Denial(HttpStream):

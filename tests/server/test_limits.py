@@ -10,7 +10,7 @@ import pytest
 
 from fastchannels.server.limits import Drops, Gate, address_key, connection_limit
 from fastchannels.server.proxy import TrustedAddresses
-from tests.server.support import DEADLINE, connect, serving, until
+from tests.server.support import DEADLINE, UPGRADE, connect, serving, until
 
 NOBODY = TrustedAddresses(["192.0.2.1"])
 
@@ -227,6 +227,61 @@ class TestSlowClients:
                 got += len(await client.read_all())
                 assert got > size
                 assert not server._context.drops.counts
+
+
+def masked(payload):
+    """A text frame of a client, with a mask of zeros."""
+    size = len(payload)
+    head = bytes((0x81, 0x80 | size)) if size < 126 else bytes((0x81, 0xFE)) + size.to_bytes(2, "big")
+    return head + bytes(4) + payload
+
+
+class TestRate:
+    @pytest.mark.parametrize(
+        "options", [{"ws_message_rate": 2000, "ws_byte_rate": 0}, {"ws_message_rate": 0, "ws_byte_rate": 200_000}]
+    )
+    async def test_a_socket_that_sends_too_fast_is_read_slowly(self, options, caplog):
+        """All of it arrives, in order; but for the first burst, and what one read takes, at the rate."""
+        count, seen = 6000, []
+
+        async def application(scope, receive, send):
+            if scope["type"] == "lifespan":
+                raise NotImplementedError
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] != "websocket.disconnect":
+                if message["type"] == "websocket.receive":
+                    seen.append(int(message["text"]))
+
+        loop = asyncio.get_running_loop()
+        async with serving(application, **options) as server, connect(server) as client:
+            await client.send(UPGRADE % b"/")
+            await client.read_until(b"\r\n\r\n")
+            begun = loop.time()
+            for start in range(0, count, 100):
+                await client.send(b"".join(masked(b"%094d" % number) for number in range(start, start + 100)))
+            await until(lambda: len(seen) == count, "all messages")
+            assert 0.6 < loop.time() - begun < 8
+            assert seen == list(range(count))
+            assert server._context.drops.counts["rate"] >= 1
+        assert "sends too fast" in caplog.text
+
+    async def test_an_ordinary_socket_is_not_held(self):
+        async def application(scope, receive, send):
+            if scope["type"] == "lifespan":
+                raise NotImplementedError
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] != "websocket.disconnect":
+                if message["type"] == "websocket.receive":
+                    await send({"type": "websocket.send", "text": message["text"]})
+
+        async with serving(application, ws_message_rate=40) as server, connect(server) as client:
+            await client.send(UPGRADE % b"/")
+            await client.read_until(b"\r\n\r\n")
+            for number in range(60):  # more than one second's worth, over more than a second
+                await client.send(masked(b"%02d" % number))
+                assert await client.read_exactly(4) == b"\x81\x02%02d" % number
+                await asyncio.sleep(0.03)
+            assert not server._context.drops.counts
 
 
 async def test_requests_of_one_connection():
