@@ -59,6 +59,9 @@ ROWS: dict[str, Row] = {
 
 
 def target_of(application: str) -> str:
+    """``module:attribute``, as a server is told it, of a driver's application or of any."""
+    if ":" in application:
+        return application
     module = "django_app" if application.startswith("django_") else "apps"
     return f"benchmarks.drivers.{module}:{application}"
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 PROBE = b"GET /probe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 MAX_ANSWER = 1 << 20
+SOCKET = ("UPGRADE",)  # the methods of a case that is a WebSocket handshake
 
 
 class Case(NamedTuple):
@@ -141,9 +142,11 @@ async def _exchange(port: int, case: Case, got: bytearray) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(case.data)
-        if case.more:
+        if case.more or case.methods == SOCKET:  # nothing may follow a handshake before its answer
             while b"\r\n\r\n" not in got and (piece := await reader.read(65536)):
                 got += piece
+            if got.startswith(b"HTTP/1.1 101"):
+                return
             writer.write(case.more)
         if case.probe:
             writer.write(PROBE)
@@ -151,7 +154,7 @@ async def _exchange(port: int, case: Case, got: bytearray) -> None:
             writer.write_eof()
         while piece := await reader.read(65536):
             got += piece
-            if got.startswith((b"HTTP/1.1 101", b"\0\0")):
+            if got.startswith(b"\0\0"):
                 return
     finally:
         writer.transport.abort()
@@ -373,8 +376,8 @@ FIELDS = [
     field("folded by a tab", b"X: 1\r\n\t2\r\n", "400", "200+", strict=REFUSED),
     field("NUL in a value", b"X: a\0b\r\n", "400", "200+", strict=REFUSED),
     field("0x01 in a value", b"X: a\x01b\r\n", "400", "200+", strict=REFUSED),
-    field("0x0b in a value", b"X: a\x0bb\r\n", "400", "200+", strict=REFUSED),
-    field("0x0c at the end of a value", b"X: a\x0c\r\n", "400", "200+", strict=REFUSED),
+    field("0x0b in a value", b"X: a\x0bb\r\n", "400", "400+", "200+", strict=REFUSED),
+    field("0x0c at the end of a value", b"X: a\x0c\r\n", "400", "400+", "200+", strict=REFUSED),
     field("DEL in a value", b"X: a\x7fb\r\n", "400", "200+", strict=REFUSED),
     field("carriage return in a value", b"X: a\rb\r\n", "400", "200+", strict=REFUSED),
     field("carriage return before a field", b"X: a\rY: b\r\n", "400", "200+", strict=REFUSED),
@@ -509,8 +512,8 @@ ORDER = [
         "three requests at once", "9112 9.3.2",
         POST + LENGTH_3 + b"\r\nabc" + GET + b"\r\n" + CHUNKED + ABC + END, ("200 200 200+",), seen=b"POST /  [abc]",
     ),
-    Case("an error behind a request", "9112 9.3.2", GET + b"\r\n" + b"GET / HTTP/1.1\r\n\r\n", ("200 400",)),
-    Case("a request behind an error", "9112 9.3.2", b"GET / HTTP/1.1\r\n\r\n" + GET + b"\r\n", REFUSED),
+    Case("an error behind a request", "9112 9.3.2", GET + b"\r\n" + GET + b"X Y: 1\r\n\r\n", ("200 400",)),
+    Case("a request behind an error", "9112 9.3.2", GET + b"X Y: 1\r\n\r\n" + GET + b"\r\n", REFUSED),
     Case("a line end behind a body", "9112 2.2", POST + LENGTH_3 + b"\r\nabc\r\n" + GET + b"\r\n", ("200 200+",)),
     Case("rubbish behind a body", "9112 6.3", POST + LENGTH_3 + b"\r\nabcdef\r\n\r\n", ("200 400",)),
     Case("Connection: close", "9112 9.6", GET + b"Connection: close\r\n\r\n", ("200",)),
@@ -525,8 +528,6 @@ ORDER = [
     Case("304 has no body", "9112 6.3", b"GET /304 HTTP/1.1\r\n" + HOST + b"\r\n", ("304+",)),
     Case("HEAD of a 304", "9112 6.3", b"HEAD /304 HTTP/1.1\r\n" + HOST + b"\r\n", ("304+",), methods=("HEAD",)),
 ]  # fmt: skip
-
-SOCKET = ("UPGRADE",)
 
 UPGRADES = [
     Case("a handshake", "6455 4.2", UPGRADE + KEY + VERSION + b"\r\n", ("101",), methods=SOCKET),
@@ -544,10 +545,10 @@ UPGRADES = [
     Case("a handshake of version 12", "6455 4.4", UPGRADE + KEY + b"Sec-WebSocket-Version: 12\r\n\r\n",
          ("426", "400", "426+", "400+"), methods=SOCKET),
     Case("a handshake by POST", "6455 4.2.1", b"POST" + (UPGRADE + KEY + VERSION)[3:] + b"\r\n",
-         ("400", "405", "400+", "405+", "200+")),
+         ("400", "405", "400+", "405+", "200+"), methods=SOCKET),
     Case("a handshake in HTTP/1.0", "9110 7.8",
          b"GET / HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + KEY + VERSION + b"\r\n",
-         ("200", "400")),
+         ("200", "400"), methods=SOCKET),
     Case("Upgrade without Connection", "9110 7.8", GET + b"Upgrade: websocket\r\n" + KEY + VERSION + b"\r\n",
          ("200+", "400", "400+")),
     Case("Connection without Upgrade", "9110 7.8", GET + b"Connection: Upgrade\r\n" + KEY + VERSION + b"\r\n",

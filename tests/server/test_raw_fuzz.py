@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import socket
 import threading
 from typing import NamedTuple
@@ -28,12 +29,19 @@ QUIET = 0.01  # seconds of silence after which the client says that it will send
 #: Requests to begin with: those of the table that are short.
 SEEDS = sorted({case.data + case.more for case in hostile.CASES if len(case.data) < 1500})
 PIECES = [
-    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\0", b" ", b"\t", b"\x0b", b":", b";", b",", b'"', b"\\", b"%", b"#", b"*",
-    b"0", b"-", b"\x7f", b"\x80", b"\xff", b"0\r\n\r\n", b"3\r\nabc\r\n", b"ffffffffffffffff\r\n", b"Content-Length: 3\r\n",
-    b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n", b"Connection: close\r\n", b"X: y\r\n",
-    b"Connection: keep-alive\r\n", b"Expect: 100-continue\r\n", b"HTTP/1.0", b"HTTP/1.1", b"GET ", b"HEAD ", b"http://c/d",
-    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\0", b" ", b"\t", b"\x0b", b":", b";", b",", b'"', b"\\", b"%",
+    b"#", b"*", b"0", b"-", b"\x7f", b"\x80", b"\xff", b"0\r\n\r\n", b"3\r\nabc\r\n", b"ffffffffffffffff\r\n",
+    b"Content-Length: 3\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n",
+    b"Connection: close\r\n", b"X: y\r\n", b"Connection: keep-alive\r\n", b"Expect: 100-continue\r\n",
+    b"HTTP/1.0", b"HTTP/1.1", b"GET ", b"HEAD ", b"http://c/d", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
 ]  # fmt: skip
+
+
+#: h11 refuses a trailer that names the framing; to ignore it is as good (RFC 9110 section 6.5.1).
+FRAMING_TRAILER = re.compile(
+    rb"\r\n0+[ \t]*(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*?(?:transfer-encoding|content-length|host)[ \t]*:", re.IGNORECASE
+)
 
 
 class Seen(NamedTuple):
@@ -198,6 +206,8 @@ def test_raw_bytes(live: Live, data: bytes, cuts: list[int]) -> None:
     cuts = sorted(min(cut, len(data)) for cut in cuts)
     got, seen = live.ask(data, cuts)
     assert live.complaints == []
+    if got.startswith(b"\0\0"):
+        return  # a SETTINGS frame: the bytes began as HTTP/2 does
     methods = tuple(request.method for request in seen)
     if got.startswith(b"HTTP/1.1 101"):
         methods = ("UPGRADE",)
@@ -209,7 +219,10 @@ def test_raw_bytes(live: Live, data: bytes, cuts: list[int]) -> None:
     for index, request in enumerate(seen):
         assert index < len(expected), f"h11 reads no request {index + 1}, the application saw {request}"
         if request.whole:
-            assert request == expected[index]
+            wanted = expected[index]
+            if FRAMING_TRAILER.search(data):
+                wanted = wanted._replace(whole=True)
+            assert request == wanted
     again, _ = live.ask(b"GET /again HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", [])
     assert again.startswith(b"HTTP/1.1 200 ")
     assert b"\r\nok\r\n" in again
