@@ -13,8 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.flows.site import channel_site
 from tests.management.commands.project import Project
 
-#: All messages together; ``ORDER_MESSAGES=100000`` for the long form.
-MESSAGES = int(os.environ.get("ORDER_MESSAGES", "16000"))
+#: All messages together.
+MESSAGES = int(os.environ.get("ORDER_MESSAGES", "100000"))
 SOCKETS = 40
 WORKERS = 8
 
