@@ -38,8 +38,7 @@ class Lifespan:
         try:
             answer = await self._answer
         except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            await self._cancel()
             raise
         if answer is None:
             self._task = None
@@ -48,7 +47,7 @@ class Lifespan:
                 raise UsageError(f"the application has no lifespan, which --lifespan on asks for: {why}")
             return None
         if answer["type"] == "lifespan.startup.failed":
-            self._task.cancel()
+            await self._cancel()
             raise UsageError(f"the application failed to start: {answer.get('message') or '(it gives no reason)'}")
         return state
 
@@ -62,9 +61,14 @@ class Lifespan:
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
             logger.error("the application failed to shut down: %s", answer.get("message", ""))
         await asyncio.wait((self._task,), timeout=5)
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        await self._cancel()
+
+    async def _cancel(self) -> None:
+        """End the application's lifespan."""
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
 
     async def _run(self, state: dict[str, Any]) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}

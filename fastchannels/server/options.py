@@ -287,7 +287,7 @@ OPTIONS: Final[dict[str, list[Option]]] = {
             Whole(0, 65535),
             "port; 0 picks a free one",
             "-p",
-            default="8000, unless another way to listen is given and no host",
+            default="8000, unless another way to listen is given and no host, or systemd opened sockets",
         ),
         Option("uds", PATH, "Unix socket, in place of a port unless one is given", "-u --unix-socket"),
         Option("uds-mode", Mode(), "permissions of the Unix socket"),

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from fastchannels.exceptions import UsageError
+from fastchannels.server import systemd
 from fastchannels.server.access_log import FORMATS, Mask
 from fastchannels.server.asgi_scope import Application
 from fastchannels.server.bridge_asgi import AsgiBridge
@@ -101,19 +102,18 @@ class Server:
         context = Context(config, self._open_log())
         context.loop = loop = asyncio.get_running_loop()
         context.spent = self._spent
-        if self.layer is not None:
-            context.bridge = ChannelBridge(context, self.layer)
-        else:
-            assert self.application is not None
-            bridge = AsgiBridge(context, self.application)
-            context.bridge = bridge
-            if config.lifespan != "off":
-                self._lifespan = Lifespan(self.application, required=config.lifespan == "on")
-                bridge.state = await self._lifespan.start()
         self._context = context
-        context.wheel.start(loop)
-        self._tick()
         try:
+            if self.layer is not None:
+                context.bridge = ChannelBridge(context, self.layer)
+            else:
+                assert self.application is not None
+                context.bridge = bridge = AsgiBridge(context, self.application)
+                if config.lifespan != "off":
+                    self._lifespan = Lifespan(self.application, required=config.lifespan == "on")
+                    bridge.state = await self._lifespan.start()
+            context.wheel.start(loop)
+            self._tick()
             self._listeners = self._given or open_listeners(endpoints_of(config))
             await self._listen(context)
         except BaseException:
@@ -199,7 +199,10 @@ class Server:
         if config.access_log == "-":
             log = FORMATS[config.access_log_format](sys.stdout, Mask(config.access_log_mask))
         elif config.access_log:
-            self._log_file = open(config.access_log, "a", buffering=1)  # noqa: SIM115 - closed by stop()
+            try:
+                self._log_file = open(config.access_log, "a", buffering=1)  # noqa: SIM115 - closed by stop()
+            except OSError as error:
+                raise UsageError(f"cannot write the access log {config.access_log}: {error.strerror}") from None
             log = FORMATS[config.access_log_format](self._log_file, Mask(config.access_log_mask))
         other = self._action_logger
         if log is None or other is None:
@@ -253,11 +256,15 @@ class Server:
                     starting.result()
                     if leash is not None:
                         leash.tell_ready()
+                    elif install_signals:
+                        systemd.notify("READY=1")
                     await stopping
             finally:
                 if not starting.done():
                     starting.cancel()
                     await asyncio.wait((starting,))
+                if leash is None and install_signals:
+                    systemd.notify("STOPPING=1")
                 drained = loop.create_task(self.stop())
                 await asyncio.wait((drained, at_once), return_when=asyncio.FIRST_COMPLETED)
                 if not drained.done():

@@ -14,6 +14,7 @@ from typing import Any, Final
 from fastchannels.exceptions import UsageError
 from fastchannels.server.config import Config
 from fastchannels.server.options import CONFIG_FIELDS, ELSEWHERE, OPTIONS, Launch, Many, Option, Switch, all_options
+from fastchannels.server.systemd import activated_sockets
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -134,7 +135,7 @@ def resolve(flags: argparse.Namespace, environment: Mapping[str, str] = os.envir
                 shown = value[0] if isinstance(value, list) and len(value) == 1 else value
                 raise OptionError(f"{source}: {shown!r}: {error}") from None
             break
-    return _build(values)
+    return _build(values, environment)
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -196,12 +197,16 @@ def _refuse_unknown_keys(in_file: dict[str, Any], name: str) -> None:
         raise OptionError(f"{name}: there is no option {key!r}{near(key, known)}")
 
 
-def _build(values: dict[str, Any]) -> tuple[Config, Launch]:
+def _build(values: dict[str, Any], environment: Mapping[str, str]) -> tuple[Config, Launch]:
     """The two objects, once the options agree with each other."""
-    if "port" not in values and (
-        "host" in values or not any(values.get(name) is not None for name in ("uds", "fd", "endpoints"))
-    ):
-        values["port"] = 8000
+    if "host" in values:
+        values.setdefault("port", 8000)
+    if not any(name in values for name in ("port", "uds", "fd", "endpoints")):
+        activated = range(len(activated_sockets(environment)))
+        if activated:
+            values["endpoints"] = [f"systemd:domain=INET:index={index}" for index in activated]
+        else:
+            values["port"] = 8000
     values.setdefault("port", None)
     values.setdefault("access_log", "-" if values.get("verbosity", 1) else None)
     for name in ("proxy_headers_host", "proxy_headers_port"):

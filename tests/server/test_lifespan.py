@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from fastchannels.exceptions import UsageError
+from fastchannels.server.server import Config, Server
 from tests.server.support import connect, serving
 
 
@@ -108,3 +109,46 @@ async def test_unexpected_messages_raise():
 
     async with serving(application):
         assert len(raised) == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "why"), [("raise", r"it raised ValueError\('no lifespan'\)"), ("return", "it returned")]
+)
+async def test_an_application_without_a_required_lifespan_is_refused(how, why):
+    async def without(scope, receive, send):
+        if how == "raise":
+            raise ValueError("no lifespan")
+
+    with pytest.raises(UsageError, match=f"no lifespan, which --lifespan on asks for: {why}"):
+        async with serving(without, lifespan="on"):
+            pass
+
+
+async def test_no_lifespan_when_it_is_off():
+    seen = []
+
+    async def application(scope, receive, send):
+        seen.append(scope["type"])
+
+    async with serving(application, lifespan="off"):
+        pass
+    assert seen == []
+
+
+async def test_a_start_that_is_given_up_ends_the_lifespan():
+    ended = asyncio.Event()
+
+    async def slow(scope, receive, send):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    server = Server(Config(port=0), application=slow)
+    start = asyncio.ensure_future(server.start())
+    done, _ = await asyncio.wait((start,), timeout=0.05)
+    assert not done
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert ended.is_set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from fastchannels.server.sources import OptionError, Parser, add_flags, resolve, unknown_variables
@@ -76,6 +78,15 @@ def test_no_file_and_an_empty_variable_say_nothing():
     config, launch = settle(FASTCHANNELS_PORT="", PORT="9")
     assert config.port == 8000
     assert launch.application is None
+
+
+def test_sockets_of_systemd_are_taken_when_nothing_else_is_said():
+    given = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}
+    config, _ = settle(**given)
+    assert config.endpoints == ["systemd:domain=INET:index=0", "systemd:domain=INET:index=1"]
+    assert config.port is None
+    assert settle("--port", "9", **given)[0].endpoints == ()
+    assert settle("--host", "::1", **given)[0].port == 8000
 
 
 @pytest.mark.parametrize(
