@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,10 +12,12 @@ from fastchannels.server.front import Front
 from fastchannels.server.http import CommonHeaders, HttpLimits
 from fastchannels.server.limits import Drops, Gate, connection_limit
 from fastchannels.server.proxy import TrustedAddresses
+from fastchannels.server.stream import log_response
 from fastchannels.server.timer import Wheel
 
 if TYPE_CHECKING:
     from fastchannels.server.events import Request
+    from fastchannels.server.metrics import Metrics
     from fastchannels.server.protocol import Connection
     from fastchannels.server.stream import Carrier, HttpStream
     from fastchannels.server.websocket_stream import WebSocketStream
@@ -112,6 +115,7 @@ class Config:
     limit_max_requests: int | None = None  #: requests and sockets after which the server stops
     graceful_timeout: float = 30.0  #: for running responses and last messages when the server stops
     drain_seconds: float = 0.0  #: over which a stopping server spreads the closing of its websockets
+    admin: str | None = None  #: address of metrics and status: port, host:port or path of a Unix socket
     health_path: str | None = None  #: answered by the server: 200, or 503 when it stops
 
     #: How long a websocket event is offered to a full channel before its socket is closed with 1013 (D-63).
@@ -139,6 +143,12 @@ class Context:
         self.wheel = Wheel()
         self.common = CommonHeaders(config.server_name, config.date_header, config.headers)
         self.action_logger = action_logger
+        #: Counts what happens, when an admin address tells of it.
+        self.metrics: Metrics | None = None
+        #: Told of each complete response.
+        self.observe: Callable[[HttpStream], None] | None = None
+        if action_logger is not None:
+            self.observe = functools.partial(log_response, action_logger)
         self.connections: set[Connection] = set()
         #: Applications and senders that run; a task that nobody refers to may vanish.
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -184,6 +194,21 @@ class Context:
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         self.note_end()
+
+    def measure(self, metrics: Metrics) -> None:
+        """Have ``metrics`` count, beside what is told already."""
+        self.metrics = metrics
+        told, counted = self.observe, metrics.response
+        if told is None:
+            self.observe = counted
+            return
+        also = told
+
+        def both(stream: HttpStream) -> None:
+            counted(stream)
+            also(stream)
+
+        self.observe = both
 
     def stop(self) -> None:
         """The server stops: responses close their connection, no socket is opened."""

@@ -44,7 +44,7 @@ class Front:
                 connection.peer, connection.peer_scheme, request.headers
             )
         if request.raw_path == self._health and request.method in ("GET", "HEAD"):
-            return _Answer(connection, request, *health(context.stopping))
+            return Answer(connection, request, *health(context.stopping))
         if request.websocket and context.stopping:
             return _unavailable(connection, request)
         if self._left:
@@ -74,10 +74,10 @@ def health(stopping: bool) -> tuple[int, Headers, bytes]:
 
 def _unavailable(connection: Carrier, request: Request) -> HttpStream:
     headers, page = error_page(503, "There is no room for this request now.")
-    return _Answer(connection, request, 503, [*headers, _RETRY_AFTER], page)
+    return Answer(connection, request, 503, [*headers, _RETRY_AFTER], page)
 
 
-class _Answer(HttpStream):
+class Answer(HttpStream):
     """A response that is made with its request."""
 
     def __init__(self, connection: Carrier, request: Request, status: int, headers: Headers, page: bytes) -> None:

@@ -13,7 +13,7 @@ from fastchannels.server.http import CHUNKED, NO_BODY, error_page
 from fastchannels.server.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR
 from fastchannels.server.http2_headers import encode_fields, encode_response, encode_status
 from fastchannels.server.http2_outgoing import HIGH_WATER, Stream
-from fastchannels.server.stream import HttpStream, log_response
+from fastchannels.server.stream import HttpStream
 
 if TYPE_CHECKING:
     from fastchannels.server.config import Context
@@ -91,7 +91,7 @@ class Http2Stream(Wire):
             websocket.open()
             return
         self.http = http = answer if answer is not None else context.bridge.http(self, request)
-        if context.action_logger is not None:
+        if context.observe is not None:
             http.since = context.loop.time()
         self.body_deadline = context.deadline(context.config.body_timeout)
         http.begin()
@@ -265,8 +265,8 @@ class Http2Stream(Wire):
         self._send(data, not more)
         if not more:
             stream.done = True
-            if self.context.action_logger is not None:
-                log_response(stream, self.context.action_logger)
+            if self.context.observe is not None:
+                self.context.observe(stream)
             self.finish()
             stream.on_end()
 

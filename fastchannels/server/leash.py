@@ -19,7 +19,9 @@ CUT: Final = b"c"  #: stop at once
 class Leash:
     """The worker's end. When the supervisor's end is gone, so is the supervisor: the worker drains and ends."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, slot: int = 0) -> None:
+        #: Which of the workers this is.
+        self.slot = slot
         self._sock = sock
         sock.setblocking(False)
 

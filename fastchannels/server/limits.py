@@ -75,6 +75,8 @@ class Gate:
         self._exempt = exempt
         self._drops = drops
         self._open = 0
+        #: Connections that were let in, in all.
+        self.accepted = 0
         self._by_address: dict[str | bytes, int] = {}
 
     def enter(self, host: str | None) -> bool:
@@ -96,6 +98,7 @@ class Gate:
                 return False
             self._by_address[key] = count + 1
         self._open += 1
+        self.accepted += 1
         return True
 
     def leave(self, host: str | None) -> None:

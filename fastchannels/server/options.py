@@ -450,6 +450,12 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         Option("reload", SWITCH, "start again when a file changes, for development"),
         Option("reload-dir", Many(PATH), "directory to watch; may be repeated", field="reload_dirs", default="."),
         Option("graceful-timeout", SECONDS, "seconds for running responses at a stop", "--timeout-graceful-shutdown"),
+        Option(
+            "admin",
+            TEXT,
+            "address of /metrics, /health and a status page: port, host:port or a Unix socket's path; of several "
+            "workers, each has the next port, or path",
+        ),
         Option("health-path", TEXT, "path that the server answers by itself: 200, or 503 when it stops"),
         Option("drain-seconds", SECONDS, "seconds over which the closing of websockets is spread at a stop"),
     ],

@@ -19,7 +19,7 @@ from fastchannels.server.events import BodyEnd, Request
 from fastchannels.server.http import HttpParser, error_page
 from fastchannels.server.http1_stream import Http1Framing
 from fastchannels.server.http2_frames import INSTALLED, NOT_SPOKEN, PREFACE
-from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream, log_response
+from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
 from fastchannels.server.timer import NEVER, NO_SLOT
 from fastchannels.server.websocket_stream import WebSocketStream
 
@@ -152,6 +152,8 @@ class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
         self.closed = True
         context.connections.discard(self)
         context.gate.leave(self.peer[0] if self.peer else None)
+        if context.metrics is not None:
+            context.metrics.connection_ended(self)
         context.wheel.disarm(self)
         stream, self._stream = self._stream, None
         if stream is not None:
@@ -240,8 +242,8 @@ class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
     def response_complete(self, stream: HttpStream) -> None:
         """``stream`` has written its last byte: go on with the next request, or close."""
         context = self.context
-        if context.action_logger is not None:
-            log_response(stream, context.action_logger)
+        if context.observe is not None:
+            context.observe(stream)
         self._stream = None
         context.running -= 1
         stream.on_end()
@@ -340,7 +342,7 @@ class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
                     self._begin_websocket(event)
                     continue
                 self._stream = stream = answer if answer is not None else context.bridge.http(self, event)
-                if context.action_logger is not None:
+                if context.observe is not None:
                     stream.since = context.loop.time()
                 if not event.complete:
                     context.wheel.arm(self, context.deadline(context.config.body_timeout))

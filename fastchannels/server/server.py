@@ -15,6 +15,7 @@ from typing import IO, Any
 from fastchannels.exceptions import UsageError
 from fastchannels.server import systemd
 from fastchannels.server.access_log import FORMATS, Mask
+from fastchannels.server.admin import Admin
 from fastchannels.server.asgi_scope import Application
 from fastchannels.server.bridge_asgi import AsgiBridge
 from fastchannels.server.bridge_channels import ChannelBridge, Layer
@@ -77,6 +78,9 @@ class Server:
         self._listeners: Sequence[Listener] = ()
         self._servers: list[asyncio.AbstractServer] = []
         self._lifespan: Lifespan | None = None
+        self._admin: Admin | None = None
+        #: Which of several workers this is.
+        self._slot: int | None = None
         self._spent: Callable[[], None] = lambda: None
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -114,6 +118,9 @@ class Server:
                     bridge.state = await self._lifespan.start()
             context.wheel.start(loop)
             self._tick()
+            if config.admin:
+                self._admin = Admin(context, self._slot)
+                await self._admin.start()
             self._listeners = self._given or open_listeners(endpoints_of(config))
             await self._listen(context)
         except BaseException:
@@ -161,8 +168,9 @@ class Server:
             connection.abort()
         if isinstance(context.bridge, ChannelBridge):
             await context.bridge.finish(5.0 if timeout > 0 else 1.0)
-        # One turn lets the transports report their end before the tasks that depend on them are cancelled.
-        await asyncio.sleep(0)
+        # A few turns let the transports report their end, and applications hear of it, before these are cancelled.
+        for _ in range(4):
+            await asyncio.sleep(0)
         if tasks := list(context.tasks):
             logger.warning("cancelling %d running tasks", len(tasks))
             for task in tasks:
@@ -178,6 +186,9 @@ class Server:
         self._servers.clear()
         close_listeners(self._listeners if self._given is None else ())
         self._listeners = ()
+        if self._admin is not None:
+            await self._admin.stop()
+            self._admin = None
         context.wheel.stop()
         if self._ticker is not None:
             self._ticker.cancel()
@@ -245,6 +256,7 @@ class Server:
                 logger.info("Stopping; a second signal stops at once")
                 end()
 
+        self._slot = None if leash is None else leash.slot
         self._spent = end if leash is None else leash.tell_spent
         with self._signal_handlers(loop, on_signal) if install_signals else contextlib.nullcontext():
             if leash is not None:

@@ -178,7 +178,7 @@ class HttpStream(Timed):
         self.connection.abort()
 
 
-def log_response(stream: HttpStream, action_logger: Callable[[str, str, dict[str, Any]], None]) -> None:
+def log_response(action_logger: Callable[[str, str, dict[str, Any]], None], stream: HttpStream) -> None:
     """Report a complete response to the action logger."""
     connection, request = stream.connection, stream.request
     raw = request.shown

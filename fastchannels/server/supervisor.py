@@ -121,7 +121,7 @@ class Supervisor:
         pid = self._fork()
         if pid == 0:
             ours.close()
-            raise Born(Leash(theirs))
+            raise Born(Leash(theirs, slot))
         theirs.close()
         ours.setblocking(False)
         worker = _Worker(slot, pid, ours, time.monotonic())

@@ -28,7 +28,7 @@ _ABNORMAL: Final = 1006
 class WebSocketStream(FrameStream):
     """Subclassed by each bridge: it calls ``accept``, ``reject``, ``send_*``, ``close``; the connection the rest."""
 
-    __slots__ = ("_close_code", "_earned_at", "_early", "_handshake", "_kept", "_life", "_since", "subprotocols")
+    __slots__ = ("_close_code", "_early", "_earned_at", "_handshake", "_kept", "_life", "_since", "subprotocols")
 
     connection: Carrier
     request: Request
@@ -73,7 +73,10 @@ class WebSocketStream(FrameStream):
         connection.accept_socket(self._handshake, subprotocol, pairs)
         config = context.config
         self.accepted = True
-        self.ws = WebSocketConnection(config.ws_max_size, config.ws_max_frame_size)
+        agreed = self._handshake.deflate
+        self.ws = WebSocketConnection(
+            config.ws_max_size, config.ws_max_frame_size, deflate=agreed.bits if agreed is not None else 0
+        )
         self._earned_at = context.wheel.clock()
         if config.ws_message_rate > 0:
             self.messages_allowed = config.ws_message_rate
@@ -121,7 +124,9 @@ class WebSocketStream(FrameStream):
     def open(self) -> None:
         """The head of the request is here: check it and ask the bridge."""
         try:
-            self._handshake = Handshake(self.request.method, self.request.headers, self.request.version)
+            request = self.request
+            deflate = self.connection.context.config.ws_per_message_deflate
+            self._handshake = Handshake(request.method, request.headers, request.version, deflate)
         except HandshakeError as error:
             self.closed = True
             self._answer(error.status, error.reason, error.headers)
@@ -332,7 +337,10 @@ class WebSocketStream(FrameStream):
         self.socket_ends(_ABNORMAL, "")
 
     def _log(self, action: str, **details: Any) -> None:
-        logged = self.connection.context.action_logger
+        context = self.connection.context
+        if context.metrics is not None:
+            context.metrics.socket(self, action, details.get("code", 0))
+        logged = context.action_logger
         if logged is not None:
             request = self.request
             details |= {"path": request.shown, "query": request.query_string.decode("latin-1")}
