@@ -16,7 +16,7 @@ from fastchannels.layers.redis.readers import InboxReader, Kept
 logger = logging.getLogger("fastchannels.layer")
 
 #: Seconds between two heartbeats (D-05); one in a row may be lost.
-HEARTBEAT: Final = 4.0
+HEARTBEAT: Final = 4.5
 
 
 class InboxSide:
