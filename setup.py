@@ -21,11 +21,16 @@ from setuptools.command.build_ext import build_ext
 
 # Each C unit links into exactly one extension, with hidden symbols.
 C_UNITS: dict[str, list[str]] = {
+    "codec": [],
+    "deflate": [],
     "entries": [],
+    "exchange": [],
     "http": ["fc_http"],
+    "http1": [],
     "inbox": [],
     "msgpack": ["fc_msgpack"],
     "names": ["fc_name", "fc_shard"],
+    "outbox": [],
     "socket": [],
     "take": [],
     "wake": [],
@@ -35,6 +40,9 @@ C_UNITS: dict[str, list[str]] = {
 }
 if sys.platform != "win32":
     C_UNITS["shm"] = ["fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_wake"]
+
+# System libraries. zlib, which CPython itself needs, has its header wherever Python is built (zlib1g-dev, zlib-devel).
+LIBRARIES: dict[str, list[str]] = {"deflate": ["zlib" if sys.platform == "win32" else "z"]}
 
 DEBUG, SANITIZE, COVERAGE = (
     os.environ.get(f"FASTCHANNELS_{name}") == "1" for name in ("DEBUG", "SANITIZE", "COVERAGE")
@@ -65,6 +73,7 @@ def extension(name: str) -> Extension:
         [f"fastchannels/_core/{name}.pyx", *(f"src_c/{unit}.c" for unit in C_UNITS[name])],
         include_dirs=["src_c"],
         depends=["src_c/fc_common.h", *(f"src_c/{unit}.h" for unit in C_UNITS[name])],
+        libraries=LIBRARIES.get(name, []),
         extra_compile_args=compile_arguments(),
         extra_link_args=link_arguments(),
         define_macros=[

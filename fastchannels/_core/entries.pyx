@@ -1,6 +1,5 @@
 """The entries of an inbox in a store, as bytes (layers/redis/wire.py), and the loop that hands them to an Inbox."""
 
-import asyncio
 import logging
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -8,16 +7,18 @@ from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.string cimport memcmp, memcpy
 
 from fastchannels._core.inbox cimport Inbox
+from fastchannels._core.wake cimport running_loop
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 cdef object logger = logging.getLogger("fastchannels.layer")
-cdef object running_loop = asyncio._get_running_loop
 
 cdef enum:
     STAMP = 6
     HEAD = 8
+    COUNT = 6
+    SIZE = 4
 
 
 def body(int kind, str name not None, bytes rest not None=b""):
@@ -63,40 +64,97 @@ def parse(bytes entry not None):
     return stamp_of(at), <unsigned char> at[STAMP], name, PyBytes_FromStringAndSize(at + end, PyBytes_GET_SIZE(entry) - end)
 
 
+def sized(bytes made not None):
+    """``made`` as it stands among the messages of a batch: behind its size."""
+    return PyBytes_GET_SIZE(made).to_bytes(SIZE, "big") + made
+
+
+cdef class Run:
+    """What stays the same while the entries of one pop are handed on."""
+    cdef Inbox inbox
+    cdef dict flying
+    cdef object other, loop
+    # The name met last. Messages of one channel come in runs, and share a name whose hash is known.
+    cdef object name
+    cdef const char *text
+    cdef Py_ssize_t length
+    cdef bytes holder
+    cdef double clock
+
+    cdef int hand(self, bytes holder, const char *at, Py_ssize_t size, double age) except -1:
+        """Hand on the ``size`` bytes at ``at``, in ``holder``: a body."""
+        cdef Py_ssize_t length, end
+        cdef unsigned char kind
+        if size < 2 or size < 2 + <unsigned char> at[1]:
+            raise ValueError(f"inbox entry with a body of {size} bytes: too short for its name")
+        kind = <unsigned char> at[0]
+        length = <unsigned char> at[1]
+        end = 2 + length
+        if length != self.length or memcmp(at + 2, self.text, <size_t> length) != 0:
+            self.length = -1
+            self.name = PyUnicode_DecodeASCII(at + 2, length, NULL)
+            self.text, self.length, self.holder = at + 2, length, holder
+        rest = PyBytes_FromStringAndSize(at + end, size - end)
+        if kind == c"m" or kind == c"o":
+            if kind == c"o":
+                landed(self.flying, self.name)
+            self.inbox._put(self.name, rest, age, self.loop, False, self.clock)
+        else:
+            self.other(kind, self.name, rest, age)
+        return 0
+
+
 def hand_on(Inbox inbox not None, list entries not None, long long now, dict flying not None, other):
     """Put the messages among ``entries`` on their channels and call ``other(kind, name, rest, age)`` for the rest.
 
     ``now`` is the store's clock in milliseconds, ages are seconds. A message of this process's own (kind ``o``) is
-    counted down in ``flying``. An entry that cannot be handled is logged and stops no other.
+    counted down in ``flying``. An entry, or a message of a batch, that cannot be handled is logged and stops no other.
     """
-    cdef bytes entry, last = b""
-    cdef Py_ssize_t end, last_end = 0
-    cdef char *at
-    cdef unsigned char kind
+    cdef bytes entry
+    cdef const char *at
+    cdef const char *end
+    cdef Py_ssize_t size
     cdef double age
-    cdef object name = ""
-    loop = running_loop()
+    cdef Run run = Run()
+    run.inbox, run.flying, run.other = inbox, flying, other
+    run.loop = running_loop()
+    run.length = -1
+    run.clock = inbox._clock()
     # HOT: benchmarks/layers.py, one way and 1,000 channels
     for item in entries:
         try:
             entry = item
-            end = name_end(entry)
+            name_end(entry)
             at = PyBytes_AS_STRING(entry)
-            kind = <unsigned char> at[STAMP]
-            # Messages of one channel come in runs, and share one name whose hash is known.
-            if end != last_end or memcmp(at + HEAD, PyBytes_AS_STRING(last) + HEAD, <size_t> (end - HEAD)) != 0:
-                name = PyUnicode_DecodeASCII(at + HEAD, end - HEAD, NULL)
-                last, last_end = entry, end
+            end = at + PyBytes_GET_SIZE(entry)
             age = <double> (now - stamp_of(at)) / 1000
-            rest = PyBytes_FromStringAndSize(at + end, PyBytes_GET_SIZE(entry) - end)
-            if kind == c"m" or kind == c"o":
-                if kind == c"o":
-                    landed(flying, name)
-                inbox._put(name, rest, age, loop, False)
-            else:
-                other(kind, name, rest, age)
+            if at[STAMP] != c"b":
+                run.hand(entry, at + STAMP, PyBytes_GET_SIZE(entry) - STAMP, age)
+                continue
+            at += HEAD + COUNT
+            if at > end:
+                raise ValueError(f"inbox entry of {PyBytes_GET_SIZE(entry)} bytes: the head of a batch takes {HEAD + COUNT}")
+            while at < end:
+                if end - at < SIZE:
+                    raise ValueError(f"inbox entry: {end - at} bytes follow the messages of a batch")
+                size = size_of(at)
+                at += SIZE
+                if size > end - at:
+                    raise ValueError(f"inbox entry: a message of {size} bytes, and {end - at} are there")
+                try:
+                    run.hand(entry, at, size, age)
+                except Exception:
+                    logger.exception("a message to this process could not be handled")
+                at += size
         except Exception:
             logger.exception("an entry of the inbox of this process could not be handled")
+
+
+cdef Py_ssize_t size_of(const char *at) noexcept:
+    cdef Py_ssize_t size = 0
+    for index in range(SIZE):
+        size = size << 8 | <unsigned char> at[index]
+    return size
 
 
 cdef int landed(dict flying, object name) except -1:

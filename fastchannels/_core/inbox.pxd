@@ -8,10 +8,14 @@ cdef struct entry:
 
 
 cdef class SharedPayload:
-    """One group payload that waits on many attached names: decoded once, when the first of them takes it."""
+    """One group payload that waits on many names: decoded once for all receivers, when the first of them takes it.
+
+    Readers get a dict of their own each: a copy of ``pattern`` when no value in it can be changed.
+    """
     cdef bytes payload
     cdef object message
-    cdef bint decoded
+    cdef dict pattern
+    cdef bint decoded, read, nested
 
 
 cdef class Queue:
@@ -32,6 +36,7 @@ cdef class Queue:
 
 cdef class Inbox:
     cdef object _capacity_of, _decode, _clock
+    cdef bint _native
     cdef readonly double expiry
     cdef public object on_full, on_room
     cdef dict _queues, _pending
@@ -41,12 +46,15 @@ cdef class Inbox:
     cdef Py_ssize_t _unread
 
     cpdef object get(self, channel)
+    cpdef object take(self, channel)
     cpdef unwait(self, channel, waiter)
     cdef Queue _open(self, object channel, bint reopen)
-    cdef int _put(self, object channel, object item, double age, object loop, bint bounded=*) except -1
+    cdef int _put(self, object channel, object item, double age, object loop, bint bounded, double now) except -1
     cdef object _take(self, Queue queue, double now)
     cdef int _forget_expired_head(self, Queue queue, double now) except -1
+    cdef object _decoded(self, bytes payload)
     cdef object _message(self, object item)
+    cdef object _message_of_own(self, object item)
     cdef int _call(self, Queue queue, object message) except -1
     cdef int _drain(self, Queue queue) except -1
     cdef int _schedule(self, Queue queue) except -1

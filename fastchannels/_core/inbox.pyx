@@ -1,6 +1,5 @@
 """What waits in one process for the names that are read in it: queues, waiters, receivers."""
 
-import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -9,11 +8,10 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdlib cimport free, malloc
 
-from fastchannels._core.wake cimport DONE, PENDING, ThreadWaiter, Waiter
+from fastchannels._core.msgpack cimport unpacked
+from fastchannels._core.wake cimport DONE, PENDING, ThreadWaiter, Waiter, current_loop, running_loop
 
 cdef object logger = logging.getLogger("fastchannels.layer")
-cdef object running_loop = asyncio._get_running_loop
-cdef object get_running_loop = asyncio.get_running_loop
 
 # Closed names that are remembered, at most: past it the oldest is forgotten, and a late message for it waits unread
 # until it expires.
@@ -90,7 +88,8 @@ cdef class Inbox:
 
     A message waits for ``expiry`` seconds of ``clock`` and is never handed out afterwards. A name holds up to
     ``capacity_of(name)`` messages, asked once while the name is known. ``decode`` makes the message that a receiver
-    gets; when it returns None the message is dropped, and ``decode`` has counted and reported it.
+    or a reader by :meth:`take` gets; when it returns None the message is dropped, and ``decode`` has counted and reported
+    it. ``native``: payloads are MessagePack, and ``decode`` is only asked about those that cannot be read.
 
     Rules:
 
@@ -110,8 +109,9 @@ cdef class Inbox:
     room again (D-39). An exception in them or in a receiver is logged and stops nothing else.
     """
 
-    def __cinit__(self, *, capacity_of, double expiry, decode, clock=time.monotonic):
+    def __cinit__(self, *, capacity_of, double expiry, decode, clock=time.monotonic, bint native=False):
         self._capacity_of = capacity_of
+        self._native = native
         self._decode = decode
         self._clock = clock
         self.expiry = expiry
@@ -125,43 +125,38 @@ cdef class Inbox:
 
     def put(self, channel, bytes payload not None, double age=0.0):
         """Add a message that is ``age`` seconds old. False: dropped and counted ("full", "expired" or "closed")."""
-        cdef int outcome = self._put(channel, payload, age, None)
+        cdef int outcome = self._put(channel, payload, age, None, True, self._clock())
         if outcome == FULL:
             self._full += 1
         return outcome == TAKEN
 
     def offer(self, channel, bytes payload not None):
         """:meth:`put` for a sender who is told: False when the name is full, which is not counted as a drop here."""
-        return self._put(channel, payload, 0.0, None) != FULL
+        return self._put(channel, payload, 0.0, None, True, self._clock()) != FULL
 
     def admit(self, channel, bytes payload not None, double age=0.0):
         """:meth:`put` for a message whose sender was told that it is stored: it may overshoot the capacity (D-39)."""
-        return self._put(channel, payload, age, None, False) == TAKEN
+        return self._put(channel, payload, age, None, False, self._clock()) == TAKEN
 
     def fan_out(self, channels, bytes payload not None, double age=0.0):
         """Put one message on each of ``channels``; returns how many were full, for the caller to count and report.
 
         The message is decoded once for all receivers: they share one dict and must not change it.
         """
-        cdef Queue queue
         cdef Py_ssize_t full = 0
-        cdef int outcome
+        cdef double now = self._clock()
         cdef SharedPayload shared = SharedPayload(payload)
         loop = running_loop()
         # HOT: benchmarks/bench_inbox.py
         for channel in channels:
-            queue = self._queues.get(channel)
-            if queue is not None and queue.receiver is not None:
-                outcome = self._put(channel, shared, age, loop)
-            else:
-                outcome = self._put(channel, payload, age, loop)
-            if outcome == FULL:
+            if self._put(channel, shared, age, loop, True, now) == FULL:
                 full += 1
         return full
 
-    cdef int _put(self, object channel, object item, double age, object loop, bint bounded=True) except -1:
+    # HOT: benchmarks/layers.py
+    cdef int _put(self, object channel, object item, double age, object loop, bint bounded, double now) except -1:
+        """``loop``: the running one, or None when it is not known; ``now`` by the clock, at most a little while ago."""
         cdef Queue queue
-        cdef double now
         if age >= self.expiry:
             self._expired += 1
             return EXPIRED
@@ -191,7 +186,6 @@ cdef class Inbox:
                         if queue.size:
                             self._drain(queue)
                     return TAKEN
-            now = self._clock()
             if now >= self._purge_at:
                 self.purge()
             if queue.size >= queue.capacity:
@@ -243,6 +237,25 @@ cdef class Inbox:
             return None
         return (<SharedPayload> item).payload if type(item) is SharedPayload else item
 
+    # HOT: benchmarks/layers.py
+    cpdef object take(self, channel):
+        """The next message of ``channel`` that has not expired and can be decoded, as a dict of the caller's own; or None.
+
+        It counts as delivered.
+        """
+        cdef Queue queue = self._queues.get(channel)
+        while queue is not None and queue.size:
+            item = self._take(queue, self._clock())
+            if queue.marked:
+                self._note_room(queue)
+            if item is None:
+                return None
+            message = self._decoded(item) if type(item) is bytes else self._message_of_own(item)
+            if message is not None:
+                self._delivered += 1
+                return message
+        return None
+
     cdef object _take(self, Queue queue, double now):
         cdef double deadline = 0
         while queue.size:
@@ -263,7 +276,7 @@ cdef class Inbox:
 
     def wait(self, channel):
         """A waiter of the running loop that is done when ``channel`` may have a message. First come, first woken."""
-        waiter = Waiter(get_running_loop())
+        waiter = Waiter(current_loop())
         self._register(channel, waiter)
         return waiter
 
@@ -345,7 +358,7 @@ cdef class Inbox:
     def attach(self, channel, receiver):
         """Call ``receiver(message)`` on the running loop for each message of ``channel``, those that wait first."""
         cdef Queue queue
-        loop = get_running_loop()
+        loop = current_loop()
         while True:
             queue = self._open(channel, True)
             queue.loop = loop
@@ -414,16 +427,47 @@ cdef class Inbox:
         cdef Queue queue
         return [queue.name for queue in list(self._queues.values()) if queue.watched()]
 
+    cdef object _decoded(self, bytes payload):
+        """None when it cannot be decoded."""
+        if self._native:
+            try:
+                message = unpacked(payload)
+                if type(message) is dict:
+                    return message
+            except ValueError:
+                pass
+        return self._decode(payload)
+
     cdef object _message(self, object item):
-        """The decoded message, None when it cannot be decoded."""
+        """For a receiver."""
         cdef SharedPayload shared
         if type(item) is not SharedPayload:
-            return self._decode(item)
+            return self._decoded(item)
         shared = item
         if not shared.decoded:
-            shared.message = self._decode(shared.payload)
+            shared.message = self._decoded(shared.payload)
             shared.decoded = True
         return shared.message
+
+    cdef object _message_of_own(self, object item):
+        """For a reader, who may change it."""
+        cdef SharedPayload shared = item
+        if shared.pattern is not None:
+            return shared.pattern.copy()
+        message = self._decoded(shared.payload)
+        if shared.nested or message is None:
+            return message
+        if not shared.read:
+            # A lone reader needs no pattern.
+            shared.read = True
+            return message
+        for value in (<dict> message).values():
+            kind = type(value)
+            if not (kind is str or kind is int or kind is float or kind is bool or kind is bytes or value is None):
+                shared.nested = True
+                return message
+        shared.pattern = message
+        return shared.pattern.copy()
 
     cdef int _call(self, Queue queue, object message) except -1:
         self._delivered += 1
@@ -586,7 +630,7 @@ cdef class Inbox:
         return max(0.0, now + self.expiry - queue.entries[queue.head].deadline) if queue.size else 0.0
 
     def counts(self):
-        """Since start: messages "received", "delivered" to receivers, dropped as "full", "expired" or "closed".
+        """Since start: messages "received", "delivered" to receivers or by :meth:`take`, dropped as "full", "expired" or "closed".
 
         "pending" is the number that waits now.
         """

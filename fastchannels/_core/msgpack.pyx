@@ -359,7 +359,7 @@ cdef int pack_value(Out *out, PyObject *o, int depth) noexcept:
     return fail(out, TYPE, o)
 
 
-def pack(obj, Py_ssize_t max_size=0):
+cpdef bytes pack(obj, Py_ssize_t max_size=0):
     """``obj`` as MessagePack, ``max_size`` bytes at most (0: no limit).
 
     Byte for byte what ``msgpack.packb`` gives: tuples become arrays, floats take 64 bits, bytes, ``bytearray`` and
@@ -396,7 +396,7 @@ def pack(obj, Py_ssize_t max_size=0):
         result = out.heap
         if _PyBytes_Resize(&result, size) < 0:
             raise MemoryError
-    packed = <object>result
+    packed = <bytes>result
     Py_DECREF(result)  # `packed` holds it
     return packed
 
@@ -452,7 +452,6 @@ cdef str path_text(list path):
 # Owned: keys seen lately, by a hash of their bytes. Most messages of a process share a few keys, and a str that is kept
 # keeps its hash too. Bounded, and not interned: the keys may come from a peer.
 cdef PyObject *CACHE[CACHED_KEYS]
-
 
 # Why bytes are not a message.
 cdef const char *TRUNCATED = "the data end inside a value"
@@ -616,30 +615,36 @@ cdef PyObject *read_value(In *source, int depth) noexcept:
     return constant
 
 
+cdef object read_one(const void *data, Py_ssize_t size):
+    cdef In source
+    cdef PyObject *result
+    source.flaw = NULL
+    fc_msgpack_reader_init(&source.reader, data, size)
+    result = read_value(&source, 0)
+    if result == NULL:
+        if source.flaw == NULL:
+            reraise()
+        raise InvalidPayloadError(f"byte {source.at}: {source.flaw.decode()}")
+    value = <object>result
+    Py_DECREF(result)  # `value` holds it
+    if source.reader.pos != source.reader.size:
+        raise InvalidPayloadError(f"byte {source.reader.pos}: {source.reader.size - source.reader.pos} bytes follow the value")
+    return value
+
+
 def unpack(data):
     """The object that ``data`` (bytes, or another contiguous buffer) holds, as ``msgpack.unpackb`` gives it.
 
     Raises ``InvalidPayloadError``, with the offset, unless ``data`` is exactly one value of the types that
     :func:`pack` writes, with keys of str or bytes, nested 128 deep at most.
     """
-    cdef In source
     cdef Py_buffer view
-    cdef PyObject *result
-    cdef uint64_t left
-    source.flaw = NULL
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
-        fc_msgpack_reader_init(&source.reader, view.buf, view.len)
-        result = read_value(&source, 0)
-        if result == NULL:
-            if source.flaw == NULL:
-                reraise()
-            raise InvalidPayloadError(f"byte {source.at}: {source.flaw.decode()}")
+        return read_one(view.buf, view.len)
     finally:
         PyBuffer_Release(&view)
-    value = <object>result
-    Py_DECREF(result)  # `value` holds it
-    left = source.reader.size - source.reader.pos
-    if left:
-        raise InvalidPayloadError(f"byte {source.reader.pos}: {left} bytes follow the value")
-    return value
+
+
+cdef object unpacked(bytes data):
+    return read_one(PyBytes_AS_STRING(<PyObject *>data), PyBytes_GET_SIZE(<PyObject *>data))

@@ -1,21 +1,22 @@
-"""A receive: waiting for a name of an Inbox and taking its next payload, as one awaitable."""
+"""A receive: waiting for a name of an Inbox and taking its next message, as one awaitable."""
 
 from fastchannels._core.inbox cimport Inbox
 from fastchannels._core.wake cimport FAILED, PENDING, Waiter
 
 
 cdef class Take(Waiter):
-    """``await Take(loop, inbox, channel)`` gives the next payload of ``channel`` on the running ``loop``.
+    """``await Take(loop, inbox, channel)`` gives the next message of ``channel`` on the running ``loop``.
 
     To be awaited in a coroutine, at once and once; for a task or ``wait_for`` it takes that coroutine. The waiter is a
-    wake-up only: the payload leaves its queue in the step in which the task goes on, so a task that is cancelled leaves
+    wake-up only: the message leaves its queue in the step in which the task goes on, so a task that is cancelled leaves
     it there and passes the wake-up on.
     """
     cdef Inbox _inbox
     cdef object _channel
     cdef bint _registered
 
-    def __cinit__(self, loop, Inbox inbox, channel):
+    def __init__(self, loop, Inbox inbox not None, channel):
+        self._loop = loop
         self._inbox = inbox
         self._channel = channel
 
@@ -28,10 +29,10 @@ cdef class Take(Waiter):
             self._asyncio_future_blocking = True
             return self
         while True:
-            payload = inbox.get(self._channel)
-            if payload is not None:
+            message = inbox.take(self._channel)
+            if message is not None:
                 self.leave()
-                raise StopIteration(payload)
+                raise StopIteration(message)
             self.leave()
             self.state = PENDING
             self._registered = True

@@ -2,6 +2,10 @@ cdef enum:
     PENDING, DONE, FAILED, CANCELLED
 
 
+cpdef object running_loop()
+cpdef object current_loop()
+
+
 cdef class Waiter:
     """``_outcome`` is the result, the exception, or the message of the cancellation."""
     cdef readonly object _loop

@@ -4,15 +4,23 @@ A :class:`Waiter` stands in for ``asyncio.Future`` where thousands are woken at 
 settled in one turn of a loop run in one callback of that loop, in the order in which they were settled.
 """
 
+import asyncio
 import contextvars
+import os
+import sys
 import threading
 from asyncio import CancelledError, InvalidStateError
 
+cimport cython
 from cpython.ref cimport PyObject
 
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
+    PyObject *PyThreadState_GetDict() noexcept
+    PyObject *PyDict_GetItemWithError(PyObject *of, object key) except? NULL
+
+cdef object get_running_loop = asyncio._get_running_loop
 
 cdef object copy_context = contextvars.copy_context
 cdef object new_lock = threading.Lock
@@ -20,6 +28,47 @@ cdef double longest_wait = threading.TIMEOUT_MAX
 
 # The turn that collects waiters until its loop calls it; another thread's loop begins one of its own.
 cdef Turn collecting = None
+
+# asyncio keeps, in the dict of each thread, an object that stands for its running loop, and makes it anew whenever a
+# loop begins or ends to run: while it is the same, so is the loop. From Python 3.12 on nothing is remembered here.
+cdef bint ask_always = sys.version_info >= (3, 12)
+cdef str RUNNING = "__asyncio_running_event_loop__"
+cdef object known_mark = None, known_loop = None
+
+
+cpdef object running_loop():
+    """The running loop or None. ``asyncio._get_running_loop`` of Python 3.11 asks the kernel for the process each time."""
+    global known_mark, known_loop
+    cdef PyObject *marks
+    cdef PyObject *mark
+    if ask_always:
+        return get_running_loop()
+    marks = PyThreadState_GetDict()
+    mark = PyDict_GetItemWithError(marks, RUNNING) if marks != NULL else NULL
+    if mark != NULL and mark == <PyObject *> known_mark:
+        return known_loop
+    loop = get_running_loop()
+    if mark != NULL and loop is not None:
+        known_mark, known_loop = <object> mark, loop
+    return loop
+
+
+cpdef object current_loop():
+    """The running loop; ``RuntimeError`` when there is none."""
+    loop = running_loop()
+    if loop is None:
+        raise RuntimeError("no running event loop")
+    return loop
+
+
+def _forget_loop():
+    # The mark is the parent's, and its loop does not run here.
+    global known_mark, known_loop
+    known_mark = known_loop = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_loop)
 
 
 cdef class Turn:
@@ -43,6 +92,7 @@ cdef class Turn:
             raise
 
 
+@cython.freelist(256)
 cdef class Waiter:
     """Awaitable on ``loop``, with the methods of a future that tasks and ``asyncio.wait_for`` use.
 
@@ -50,7 +100,7 @@ cdef class Waiter:
     the waiter; cancelling the task that waits cancels it. Settled once; on the thread of its loop.
     """
 
-    def __cinit__(self, loop, *_arguments):
+    def __cinit__(self, loop=None, *_arguments):
         self._loop = loop
 
     def get_loop(self):
@@ -173,27 +223,6 @@ cdef int call(Waiter waiter, object callback, object context) except -1:
     finally:
         PyContext_Exit(context)
     return 0
-
-
-def settle_all(list waiters not None, bytes codes not None):
-    """Give each waiter that is not done yet its byte of ``codes``."""
-    cdef Py_ssize_t index
-    cdef Waiter waiter
-    if len(waiters) != len(codes):
-        raise ValueError(f"{len(codes)} answers for {len(waiters)} waiters")
-    for index in range(len(waiters)):
-        waiter = waiters[index]
-        if waiter.state == PENDING:
-            waiter.settle(DONE, <unsigned char> codes[index])
-
-
-def any_cancelled(list waiters not None):
-    """Whether any of ``waiters`` was cancelled."""
-    cdef Waiter waiter
-    for waiter in waiters:
-        if waiter.state == CANCELLED:
-            return True
-    return False
 
 
 cdef class ThreadWaiter:

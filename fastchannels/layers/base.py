@@ -19,14 +19,15 @@ import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from fastchannels import conf
 from fastchannels._core.inbox import Inbox
 from fastchannels._core.names import check_channel_name, check_group_name, local_part, process_of
 from fastchannels._core.take import Take
+from fastchannels._core.wake import current_loop
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, InvalidNameError, MessageTooLarge
-from fastchannels.layers.codec import make_codec
+from fastchannels.layers.codec import Codec, make_codec
 from fastchannels.layers.drops import DropLog
 from fastchannels.layers.groups import LocalGroups
 from fastchannels.layers.notices import Notices, check_notice
@@ -34,6 +35,9 @@ from fastchannels.layers.options import seconds, whole
 
 Message: TypeAlias = dict[str, Any]
 Receiver: TypeAlias = Callable[[Message], object]
+
+#: Names that are remembered to be received from the inbox, at most; past it all are checked again.
+MAX_READABLE: Final = 16_384
 
 #: Layers of this process, for the one hook that a fork runs (hooks cannot be taken back, layers come and go).
 _layers: weakref.WeakSet[ChannelLayer] = weakref.WeakSet()
@@ -81,6 +85,10 @@ class ChannelLayer(abc.ABC):
     MessageTooLarge: ClassVar[type[Exception]] = MessageTooLarge
     #: Whether messages go where others could read them; if not they are not encrypted.
     leaves_process: ClassVar[bool] = True
+    #: Whether ordinary channels wait in the inbox of this process too.
+    in_one_inbox: ClassVar[bool] = False
+    #: Whether a message is what its codec decodes, and nothing else is done to it.
+    native: ClassVar[bool] = True
     #: A channel or group name is shorter than this.
     MAX_NAME_LENGTH: ClassVar[int] = conf.MAX_NAME_LENGTH
     #: Seconds that never go back; ages in this process are judged by it (D-07). Tests replace it.
@@ -136,8 +144,11 @@ class ChannelLayer(abc.ABC):
         self.drops = DropLog(self.clock)
         self.groups = LocalGroups(self.clock)
         self.inbox = Inbox(
-            capacity_of=self.get_capacity, expiry=self.expiry, decode=self._decode_or_drop, clock=self.clock
-        )
+            capacity_of=self.get_capacity, expiry=self.expiry, decode=self._decode_or_drop, clock=self.clock,
+            native=type(self.codec) is Codec and self.native,
+        )  # fmt: skip
+        #: Names that were found to be received from the inbox.
+        self._readable: set[str] = set()
         #: None when no option asks for it: then a receive spends nothing on it.
         self.notices: Notices | None = None
         if self.on_disconnect is not None or self.on_reconnect is not None:
@@ -226,6 +237,7 @@ class ChannelLayer(abc.ABC):
 
     # ------------------------------------------------------------------ the API of Channels 4
 
+    # HOT: benchmarks/layers.py
     async def send(self, channel: str, message: Message, *, single_reader: bool = False) -> None:
         """Put ``message`` on ``channel``, without waiting for a reader.
 
@@ -236,26 +248,37 @@ class ChannelLayer(abc.ABC):
         await self._push(channel, self.codec.encode(message))
         self._sent += 1
 
+    # HOT: benchmarks/layers.py
     async def receive(self, channel: str) -> Message:
         """The next message of ``channel``; waits for one. Cancelling at any await loses no message.
 
         A process-local name (with ``!``) can only be received in the process that made it: ``RuntimeError`` elsewhere.
         """
-        check_channel_name(channel)
-        local = "!" in channel
-        if local:
-            self._check_own(channel)
-            take: Callable[[str], Awaitable[bytes]] = self._take_waiting if self.notices is None else self._take_noted
-        else:
-            take = self._pop
+        if channel in self._readable or self._is_readable(channel):
+            message = self.inbox.take(channel)
+            return message if message is not None else await self._take_waiting(channel)
+        if "!" in channel:
+            return await self._take_noted(channel)
         while True:
-            payload = self.inbox.get(channel) if local and self.notices is None else None
-            if payload is None:
-                payload = await take(channel)
-            message = self._decode_or_drop(payload)
-            if message is not None:
+            taken = self._decode_or_drop(await self._pop(channel))
+            if taken is not None:
                 self._received += 1
-                return message
+                return taken
+
+    def _is_readable(self, channel: str) -> bool:
+        """Whether ``channel`` is read from the inbox and with no more ado; raises when it cannot be received here."""
+        check_channel_name(channel)
+        if "!" not in channel:
+            if not self.in_one_inbox:
+                return False
+        else:
+            self._check_own(channel)
+            if self.notices is not None:
+                return False
+        if len(self._readable) >= MAX_READABLE:
+            self._readable.clear()
+        self._readable.add(channel)
+        return True
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A new process-local name ``<prefix>.<process>!<suffix>`` that only this process can receive on."""
@@ -460,32 +483,30 @@ class ChannelLayer(abc.ABC):
                 "a process-local channel is received where new_channel() made it (not in a forked child)"
             )
 
-    def _take_waiting(self, channel: str) -> Awaitable[bytes]:
-        """The next payload of ``channel`` in the inbox of this process.
+    def _take_waiting(self, channel: str) -> Awaitable[Message]:
+        """The next message of ``channel`` in the inbox of this process.
 
         A waiter is only a wake-up: the message stays in the inbox until the task that waits goes on. So a receive that
         is cancelled leaves it there and passes the wake-up on.
         """
         self._listen()
-        return Take(asyncio.get_running_loop(), self.inbox, channel)
+        return Take(current_loop(), self.inbox, channel)
 
     def _take_local(self, beginnings: list[str]) -> tuple[str, Message] | None:
         for beginning in beginnings:
             for channel in self.inbox.held(beginning):
-                payload = None if self.inbox.is_watched(channel) else self.inbox.get(channel)
-                message = None if payload is None else self._decode_or_drop(payload)
+                message = None if self.inbox.is_watched(channel) else self.inbox.take(channel)
                 if message is not None:
-                    self._received += 1
                     return channel, message
         return None
 
-    async def _take_noted(self, channel: str) -> bytes:
+    async def _take_noted(self, channel: str) -> Message:
         notices = self.notices
         assert notices is not None
         notices.waits(channel)
-        payload = await self._take_waiting(channel)
+        message = await self._take_waiting(channel)
         notices.took(channel)
-        return payload
+        return message
 
     def _deliver_group(self, group: str, payload: bytes, age: float = 0.0) -> None:
         """Hand one group message to every member that lives here; full members are passed over, counted and logged."""
@@ -552,8 +573,9 @@ class ChannelLayer(abc.ABC):
     @abc.abstractmethod
     async def _push(self, channel: str, payload: bytes) -> None: ...
 
-    @abc.abstractmethod
-    async def _pop(self, channel: str) -> bytes: ...
+    async def _pop(self, channel: str) -> bytes:
+        """The next payload of an ordinary channel that does not wait in the inbox."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     async def _join(self, group: str, channel: str) -> None: ...

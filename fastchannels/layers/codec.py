@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastchannels import conf
-from fastchannels._core.msgpack import pack, unpack
-from fastchannels.envelope import ASGI_CHANNEL
+from fastchannels._core.codec import Codec, check_message
 from fastchannels.exceptions import (
     InvalidChannelLayerError,
-    InvalidMessageError,
     InvalidPayloadError,
     MessageTooLarge,
 )
@@ -23,44 +21,6 @@ from fastchannels.layers.serializers import NATIVE, Serializer, registry
 __all__ = ["Codec", "WrappedCodec", "make_codec"]
 
 _TOO_LARGE: Final = "send less, or raise 'max_message_size' in CHANNEL_LAYERS CONFIG (bytes, 0: no limit)"
-
-
-class Codec:
-    """Encodes and decodes the messages of one layer. Holds no state but its limit; any thread may use it.
-
-    ``max_message_size`` is in bytes of the encoded message; 0 means no limit (D-29).
-    """
-
-    __slots__ = ("max_message_size",)
-
-    def __init__(self, max_message_size: int = conf.MAX_MESSAGE_SIZE) -> None:
-        self.max_message_size: Final = max_message_size
-
-    def encode(self, message: dict[str, Any]) -> bytes:
-        """The bytes of ``message``, which later changes of the dict do not touch.
-
-        Raises ``InvalidMessageError`` (not a dict, a reserved key, or a value that cannot be carried, with its path),
-        ``MessageRangeError`` (an integer beyond 64 bits, D-25) and ``MessageTooLarge``.
-        """
-        if not isinstance(message, dict):
-            raise InvalidMessageError(f"a message is a dict with str keys, not {type(message).__qualname__}")
-        if ASGI_CHANNEL in message:
-            raise InvalidMessageError(f"the key {ASGI_CHANNEL!r} is reserved: rename it")
-        try:
-            return pack(message, self.max_message_size)
-        except MessageTooLarge as error:
-            raise MessageTooLarge(f"{error}: {_TOO_LARGE}") from None
-
-    def decode(self, payload: bytes) -> dict[str, Any]:
-        """The message that :meth:`encode` made ``payload`` from, as a new dict. Raises ``InvalidPayloadError``."""
-        message = unpack(payload)
-        if not isinstance(message, dict):
-            raise InvalidPayloadError(f"the payload holds {type(message).__qualname__}, a message is a dict")
-        return message
-
-    def copy(self, message: dict[str, Any]) -> dict[str, Any]:
-        """``message`` as its reader will get it. Raises what :meth:`encode` raises."""
-        return self.decode(self.encode(message))
 
 
 class WrappedCodec(Codec):
@@ -90,10 +50,7 @@ class WrappedCodec(Codec):
     def _serialize(self, message: dict[str, Any]) -> bytes:
         if self._serializer is None:
             return super().encode(message)
-        if not isinstance(message, dict):
-            raise InvalidMessageError(f"a message is a dict with str keys, not {type(message).__qualname__}")
-        if ASGI_CHANNEL in message:
-            raise InvalidMessageError(f"the key {ASGI_CHANNEL!r} is reserved: rename it")
+        check_message(message)
         data = self._serializer.serialize(message)
         if not isinstance(data, bytes):
             raise InvalidChannelLayerError(

@@ -5,12 +5,17 @@ import random
 
 import pytest
 
-from fastchannels._core.entries import body, hand_on, parse
+from fastchannels._core.entries import body, hand_on, parse, sized
 from fastchannels._core.inbox import Inbox
 
 
 def entry(kind: str, name: str, rest: bytes = b"", stamp: int = 1000) -> bytes:
     return stamp.to_bytes(6, "big") + body(ord(kind), name, rest)
+
+
+def batch(*messages: tuple[str, str, bytes], stamp: int = 1000) -> bytes:
+    bodies = b"".join(sized(body(ord(kind), name, rest)) for kind, name, rest in messages)
+    return stamp.to_bytes(6, "big") + b"b\0" + bytes(6) + bodies
 
 
 def make(capacity: int = 10) -> Inbox:
@@ -45,6 +50,46 @@ def test_messages_reach_their_channels_in_order() -> None:
         while (payload := inbox.get(name)) is not None:
             got.append(payload)
         assert got == [payload for channel, payload in sent if channel == name]
+
+
+def test_batches_are_taken_apart_in_order() -> None:
+    inbox = make(1000)
+    names = ["a!1", "a!2", "b"]
+    sent = [(random.choice(names), b"%d" % number) for number in range(300)]
+    flying = dict.fromkeys(names, 300)
+    entries = []
+    for start in range(0, 300, 60):
+        entries.append(batch(*(("o", name, payload) for name, payload in sent[start : start + 50])))
+        entries += [entry("o", name, payload) for name, payload in sent[start + 50 : start + 60]]
+    assert hand(inbox, [*entries, batch()], flying) == []
+    for name in names:
+        got = []
+        while (payload := inbox.get(name)) is not None:
+            got.append(payload)
+        assert got == [payload for channel, payload in sent if channel == name]
+        assert flying[name] == 300 - len(got)
+    assert hand(inbox, [batch(("m", "a!1", b"x"), ("g", "room", b"y"))], {}, now=2000) == [(103, "room", b"y", 1.0)]
+
+
+def test_a_batch_that_breaks_off_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    whole = batch(("m", "a!1", b"first"), ("m", "a!1", b"second"))
+    for cut in range(len(whole)):
+        inbox = make()
+        caplog.clear()
+        with caplog.at_level(logging.ERROR, "fastchannels.layer"):
+            hand(inbox, [whole[:cut], batch(("m", "a!1", b"last"))], {})
+        got = []
+        while (payload := inbox.get("a!1")) is not None:
+            got.append(payload)
+        second = len(whole) - len(sized(body(109, "a!1", b"second")))
+        assert got == ([b"first", b"last"] if cut >= second else [b"last"])
+        # A batch of none, or of one, is whole.
+        assert len(caplog.records) == (cut not in (14, second))
+    inbox = make()
+    caplog.clear()
+    with caplog.at_level(logging.ERROR, "fastchannels.layer"):
+        hand(inbox, [batch() + sized(b"m\x05ab") + sized(b"m\x01\xff") + sized(body(109, "b", b"good"))], {})
+    assert (inbox.get("b"), len(caplog.records)) == (b"good", 2)
 
 
 def test_own_messages_have_landed() -> None:

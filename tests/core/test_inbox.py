@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastchannels._core.inbox import Inbox
+from fastchannels._core.msgpack import pack, unpack
 from fastchannels._core.wake import Waiter
 
 DEADLINE = 10.0
@@ -50,6 +51,61 @@ class TestQueues:
         assert inbox.get("a") is None
         assert inbox.get("b") == b"0"
         assert inbox.get("unknown") is None
+
+    def test_take_gives_messages_and_passes_over_what_is_none(self) -> None:
+        clock = Clock()
+        inbox = make(capacity=10, clock=clock)
+        assert inbox.take("a") is None
+        for payload in (b"old", b"junk", b"1", b"2", b"junk"):
+            inbox.put("a", payload, age=60.0 if payload == b"old" else 0.0)
+        assert [inbox.take("a") for _ in range(3)] == [{"p": "1"}, {"p": "2"}, None]
+        inbox.put("a", b"3")
+        clock.now += 61
+        assert inbox.take("a") is None
+        assert inbox.counts() == {"received": 5, "delivered": 2, "full": 0, "expired": 2, "closed": 0, "pending": 0}
+
+    def test_take_makes_room(self) -> None:
+        inbox = make(capacity=1)
+        told: list[str] = []
+        inbox.on_full = lambda name: told.append("full")
+        inbox.on_room = lambda name: told.append("room")
+        inbox.put("a", b"1")
+        assert inbox.take("a") == {"p": "1"}
+        assert told == ["full", "room"]
+
+    def test_native_payloads_are_messagepack_and_the_rest_is_asked_about(self) -> None:
+        asked: list[bytes] = []
+        inbox = make(capacity=100, native=True, decode=lambda payload: asked.append(payload))
+        good = {"type": "x", "n": [1, {"a": None}]}
+        junk = [b"", b"\xc1", pack([1]), pack({"a": 1})[:-1], pack({"a": 1}) + b"\0"]
+        for payload in (*junk, pack(good), *junk):
+            inbox.put("a", payload)
+        assert inbox.take("a") == good
+        assert inbox.take("a") is None
+        assert asked == junk + junk
+
+    @pytest.mark.parametrize("value", [7, None, "text", b"bytes", True, 1.5, [1], {"a": 1}, {"a": {"b": [2]}}])
+    def test_readers_of_a_group_message_get_a_dict_each(self, value: object) -> None:
+        for native in (True, False):
+            inbox = make(native=native, decode=unpack)
+            sent = {"type": "x", "value": value}
+            names = [f"a!{number}" for number in range(5)]
+            assert inbox.fan_out(names, pack(sent)) == 0
+            for name in names[:4]:
+                message = inbox.take(name)
+                assert message == sent
+                message["type"] = "changed"
+                if isinstance(value, list):
+                    message["value"].append(2)
+                elif isinstance(value, dict):
+                    message["value"]["a"] = "changed"
+                message["more"] = 1
+            assert inbox.get(names[4]) == pack(sent)
+
+    def test_a_group_message_that_is_none_is_dropped_for_each_reader(self) -> None:
+        inbox = make()
+        inbox.fan_out(["a", "b", "c"], b"junk")
+        assert [inbox.take(name) for name in "abc"] == [None] * 3
 
     def test_capacity_is_asked_once_for_each_name(self) -> None:
         asked = []

@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from asyncio import InvalidStateError
 
 import pytest
 
-from fastchannels._core.wake import ThreadWaiter, Waiter, any_cancelled, settle_all
+from fastchannels._core.wake import ThreadWaiter, Waiter, current_loop, running_loop
 
 DEADLINE = 10.0
 
 
 def waiters(count: int) -> list[Waiter[int]]:
     return [Waiter(asyncio.get_running_loop()) for _ in range(count)]
+
+
+def settle_all(some: list[Waiter[int]], codes: bytes) -> None:
+    for waiter, code in zip(some, codes, strict=True):
+        waiter.set_result(code)
 
 
 async def wait_for_it(waiter: Waiter[int], seen: list[object]) -> None:
@@ -188,17 +194,70 @@ class TestWaiter:
         assert counts == [True] * 600
 
 
-async def test_settle_all_passes_over_what_is_settled() -> None:
-    some = waiters(3)
-    some[1].cancel()
-    assert any_cancelled(some)
-    settle_all(some, b"012")
-    assert [waiter.cancelled() or waiter.result() for waiter in some] == [48, True, 50]
-    assert not any_cancelled([some[0]])
-    with pytest.raises(ValueError, match="1 answers for 3"):
-        settle_all(some, b"0")
-
-
 def test_thread_waiter() -> None:
     waiter = ThreadWaiter()
     assert not waiter.block(0)
+
+
+def test_the_running_loop_is_told_from_others() -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        current_loop()
+    assert running_loop() is None
+
+    async def check(loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(2):
+            assert current_loop() is running_loop() is asyncio.get_running_loop() is loop
+            await asyncio.sleep(0)
+
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    for loop in (*loops, *loops):
+        loop.run_until_complete(check(loop))
+        assert running_loop() is None
+    barrier = threading.Barrier(len(loops), timeout=DEADLINE)
+    failed: list[BaseException] = []
+
+    async def check_beside_others(loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(100):
+            barrier.wait()
+            await check(loop)
+
+    def work(loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_until_complete(check_beside_others(loop))
+            assert running_loop() is None
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(loop,)) for loop in loops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert not failed
+    for loop in loops:
+        loop.close()
+
+
+def test_a_loop_does_not_run_in_a_forked_child() -> None:
+    async def fork() -> int:
+        current_loop()
+        child = os.fork()
+        if not child:
+            os._exit(0 if running_loop() is None else 1)
+        return child
+
+    child = asyncio.run(fork())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+async def test_a_loop_inside_a_loop_is_the_one_that_runs() -> None:
+    """What tools that nest loops do to asyncio."""
+    outer, inner = asyncio.get_running_loop(), asyncio.new_event_loop()
+    assert current_loop() is outer
+    asyncio._set_running_loop(inner)
+    try:
+        assert current_loop() is inner
+    finally:
+        asyncio._set_running_loop(outer)
+        inner.close()
+    assert current_loop() is outer

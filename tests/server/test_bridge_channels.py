@@ -21,10 +21,10 @@ class Layer(InMemoryChannelLayer):
 
     down = False
 
-    async def _push(self, channel, payload):
+    async def send(self, channel, message, **options):
         if self.down:
             raise LayerUnavailable("the store is away")
-        await super()._push(channel, payload)
+        await super().send(channel, message, **options)
 
     async def pending(self, channel):
         if self.down:
@@ -150,13 +150,13 @@ class TestHttp:
         """A layer that looks for its store for longer than a client should wait (D-41)."""
         cancelled = []
 
-        async def search(channel, payload):
+        async def search(channel, message):
             try:
                 await asyncio.Event().wait()
             finally:
                 cancelled.append(channel)
 
-        monkeypatch.setattr(layer, "_push", search)
+        monkeypatch.setattr(layer, "send", search)
         async with serving(layer=layer, layer_timeout=0.3, http_timeout=60) as server, connect(server) as client:
             status, headers, _ = await client.get()
             assert (status, headers["retry-after"]) == (503, "1")
@@ -591,19 +591,69 @@ class TestSocket:
                     await ack(layer, message)
                 await asyncio.wait_for(producing, DEADLINE)
 
-    async def test_dead_worker(self, layer, caplog):
+    async def test_dead_worker_whose_route_does_not_redeliver(self, layer, caplog):
         async with serving(layer=layer, ack_timeout=0.2) as server, worker(layer, accepting, ["connect", "disconnect"]):
             async with open_socket(server) as client:
                 await client.send("taken by one that dies")
                 await take(layer, "websocket.receive")
                 await client.send("next")
+                again = await take(layer, "websocket.receive")
+                assert (again["text"], again["order"], again[REDELIVERED]) == ("taken by one that dies", 1, 1)
+                await layer.send(again["reply_channel"], {ACK: again[EVENT], REPLIES: [], LOST: True})
                 message = await take(layer, "websocket.receive")
                 assert (message["text"], message["order"]) == ("next", 2)
+                assert REDELIVERED not in message
                 await ack(layer, message, {"text": "ok"})
                 assert await recv(client) == "ok"
             await until(lambda: not server._context.bridge.sockets, "the end")
             assert server._context.bridge.dropped == {"worker": 1}
-        assert "no sign of life" in caplog.text
+        assert "websocket.receive 1 of / " in caplog.text
+        assert "its route does not redeliver" in caplog.text
+
+    async def test_dead_worker_whose_route_redelivers(self, layer):
+        async with serving(layer=layer, ack_timeout=0.2) as server, worker(layer, accepting, ["connect", "disconnect"]):
+            async with open_socket(server) as client:
+                await client.send("hi")
+                for _ in range(3):
+                    await take(layer, "websocket.receive")
+                again = await take(layer, "websocket.receive")
+                assert again[REDELIVERED] == 3
+                await ack(layer, again, {"text": "ok"})
+                assert await recv(client) == "ok"
+            await until(lambda: not server._context.bridge.sockets, "the end")
+            assert server._context.bridge.dropped == {}
+
+    async def test_workers_that_always_die(self, layer, caplog):
+        async with serving(layer=layer, ack_timeout=0.2) as server, worker(layer, accepting, ["connect", "disconnect"]):
+            async with open_socket(server) as client:
+                await client.send("deadly")
+                for _ in range(4):
+                    await take(layer, "websocket.receive")
+                await client.send("next")
+                assert (await take(layer, "websocket.receive"))["text"] == "next"
+                assert server._context.bridge.sockets.copy().pop().window.dropped == {"worker": 1}
+        assert "is dropped: its worker gave no sign of life" in caplog.text
+
+    async def test_a_consumer_that_failed_ends_its_socket(self, layer):
+        async with serving(layer=layer) as server, worker(layer, accepting, ["connect", "disconnect"]):
+            async with open_socket(server) as client:
+                await client.send("hi")
+                message = await take(layer, "websocket.receive")
+                await ack(layer, message, {"text": "first"}, {ABORT: True})
+                assert await recv(client) == "first"
+                with pytest.raises(ConnectionClosed):
+                    await recv(client)
+                assert client.close_code == 1011
+
+    async def test_a_connect_consumer_that_failed_is_a_500(self, layer):
+        def failing(message):
+            return {ABORT: True}
+
+        async with serving(layer=layer) as server, worker(layer, failing, ["connect", "disconnect"]):
+            with pytest.raises(InvalidStatus) as refused:
+                async with open_socket(server):
+                    """Never opened."""
+            assert refused.value.response.status_code == 500
 
     async def test_busy_worker_is_waited_for_and_late_replies_arrive(self, layer, caplog):
         async with serving(layer=layer, ack_timeout=0.4) as server, worker(layer, accepting, ["connect", "disconnect"]):

@@ -237,20 +237,20 @@ class RedisCompatChannelLayer(CompatProcess):
             except RuntimeError:  # closed: the next reader asks for all keys
                 pass
 
-    async def _take_waiting(self, channel: str) -> bytes:
+    async def _take_waiting(self, channel: str) -> Message:
         inbox = self.inbox
-        payload = inbox.get(channel)
-        while payload is None:
+        message = inbox.take(channel)
+        while message is None:
             waiter = inbox.wait(channel)
             self._waiters.add(waiter)
             try:
                 self._listen()
                 await waiter
-                payload = inbox.get(channel)
+                message = inbox.take(channel)
             finally:
                 self._waiters.discard(waiter)
                 inbox.unwait(channel, waiter)
-        return payload
+        return message
 
     # ------------------------------------------------------------------ sending
 

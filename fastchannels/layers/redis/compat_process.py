@@ -69,6 +69,8 @@ class CompatProcess(ChannelLayer):
         self._joined.clear()
         self._read_at.clear()
 
+    native = False
+
     def _decode_or_drop(self, payload: bytes) -> Message | None:
         message = super()._decode_or_drop(payload)
         if message is not None:

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 
-from fastchannels._core.wake import Waiter, any_cancelled, settle_all
+from fastchannels._core.outbox import Batch, Outbox, Route
+from fastchannels._core.wake import Waiter
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.address import Address
 from fastchannels.layers.redis.outage import (
@@ -266,39 +267,16 @@ class _Request:
         self.turned_away = False
 
 
-class _Batch:
-    """The sends of one tick to one list: one script call, one future for each send."""
-
-    __slots__ = ("bodies", "futures", "head", "keys", "names", "script", "size")
-
-    def __init__(self, script: Script, keys: tuple[str, ...], head: tuple[Argument, ...]) -> None:
-        self.script = script
-        self.keys = keys
-        self.head = head
-        self.bodies: list[bytes] = []
-        self.futures: list[Waiter[int]] = []
-        self.names: dict[str, int] = {}
-        self.size = 0
-
-    def __call__(self, reply: Any) -> None:
+def _settle_batch(batch: Batch) -> Sink:
+    def sink(reply: Any) -> None:
         if isinstance(reply, Exception):
-            for future in self.futures:
-                if not future.done():
-                    future.set_exception(reply)
-            return
-        if not isinstance(reply, bytes) or len(reply) != len(self.futures) or not reply.isdigit():
-            raise ProtocolBroken(f"{reply!r:.80} answers a script that was given {len(self.futures)} messages")
-        settle_all(self.futures, reply)
+            batch.fail(reply)
+        elif not isinstance(reply, bytes) or len(reply) != len(batch) or not reply.isdigit():
+            raise ProtocolBroken(f"{reply!r:.80} answers a script that was given {len(batch)} messages")
+        else:
+            batch.settle(reply)
 
-    def request(self) -> _Request | None:
-        """The script call, or None when every sender was cancelled before anything was written."""
-        if any_cancelled(self.futures):
-            kept = [pair for pair in zip(self.bodies, self.futures, strict=True) if not pair[1].cancelled()]
-            self.bodies, self.futures = [body for body, _ in kept], [future for _, future in kept]
-        if not self.bodies:
-            return None
-        keys = self.keys
-        return _Request(pack("EVALSHA", self.script.digest, len(keys), *keys, *self.head, *self.bodies), self)
+    return sink
 
 
 def _settle(future: asyncio.Future[Any], check: Sink) -> Sink:
@@ -333,7 +311,7 @@ class Link:
         self._outage = outage
         self.connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._batches: dict[str, _Batch] = {}
+        self.outbox = Outbox(loop, self._schedule, self._seal, most=BATCH_MESSAGES, most_bytes=BATCH_BYTES)
         self._unwritten: list[_Request] = []
         self._sent: deque[_Request] = deque()
         #: Answered that they did not run. Writing stops until everything written is answered, so that order holds.
@@ -353,23 +331,7 @@ class Link:
 
         None: this batch alone already holds ``limit`` messages for ``name``.
         """
-        batch = self._batches.get(keys[0])
-        if batch is None:
-            batch = self._batches[keys[0]] = _Batch(script, keys, head)
-            if not self._scheduled:
-                self._schedule()
-        count = batch.names.get(name, 0)
-        if count >= limit:
-            return None
-        batch.names[name] = count + 1
-        future: Waiter[int] = Waiter(self._loop)
-        batch.bodies.append(body)
-        batch.futures.append(future)
-        batch.size += len(body)
-        if len(batch.bodies) >= BATCH_MESSAGES or batch.size >= BATCH_BYTES:
-            del self._batches[keys[0]]
-            self._seal(batch)
-        return future
+        return self.outbox.push(Route(name, script.digest, keys, head, limit=limit), body)
 
     def run(self, script: Script, keys: tuple[str, ...], *arguments: Argument) -> asyncio.Future[Any]:
         """Run ``script`` after everything given before; the future gives its reply or raises ``LayerUnavailable``."""
@@ -409,28 +371,27 @@ class Link:
     def ends_with(self, mark: object) -> bool:
         """Nothing was given after what was written with ``mark``, which Redis has not answered yet."""
         sent = self._sent
-        return bool(sent) and sent[-1] is mark and not self._unwritten and not self._batches
+        return bool(sent) and sent[-1] is mark and not self._unwritten and not self.outbox.batches
 
     def _add(self, request: _Request) -> None:
         self._seal_all()
         self._unwritten.append(request)
-        if not self._scheduled:
-            self._schedule()
+        self._schedule()
 
     def _seal_all(self) -> None:
-        if self._batches:
-            batches, self._batches = self._batches, {}
-            for batch in batches.values():
+        if self.outbox.batches:
+            for batch in self.outbox.clear():
                 self._seal(batch)
 
-    def _seal(self, batch: _Batch) -> None:
-        request = batch.request()
-        if request is not None:
-            self._unwritten.append(request)
+    def _seal(self, batch: Batch) -> None:
+        data = batch.request()
+        if data is not None:
+            self._unwritten.append(_Request(data, _settle_batch(batch)))
 
     def _schedule(self) -> None:
-        self._scheduled = True
-        self._loop.call_soon(self._flush)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -537,7 +498,7 @@ class Link:
         # What did not run goes first.
         self._unwritten = [*self._again, *self._unwritten]
         self._again, self._turned_away = [], None
-        if self._unwritten or self._batches:
+        if self._unwritten or self.outbox.batches:
             self._flush()
 
     def _fail(self, error: LayerUnavailable, unwritten: bool) -> None:

@@ -13,6 +13,7 @@ from fastchannels.exceptions import InvalidChannelLayerError
 
 MARK: Final = "|"
 INBOX: Final = "i"  #: list, by process: entries for all its process-local channels
+COUNTER: Final = "c"  #: integer, by process: messages that were ever put into its inbox
 QUEUE: Final = "q"  #: list, by ordinary channel
 GROUP: Final = "g"  #: hash, by group: process -> counter of adds; ``=channel`` -> "<stamp> <capacity>"
 LEASE: Final = "l"  #: string, by process: it lives
@@ -20,7 +21,7 @@ FULL: Final = "f"  #: set, by process: its channels that hold their capacity
 WAKE: Final = "w"  #: list, by event loop: a token ends a blocking pop
 
 #: What :meth:`~fastchannels.layers.base.ChannelLayer.flush` removes; the rest says who lives and holds no message.
-FLUSHED: Final = (INBOX, QUEUE, GROUP, FULL)
+FLUSHED: Final = (INBOX, COUNTER, QUEUE, GROUP, FULL)
 
 
 class Keys:
@@ -35,6 +36,7 @@ class Keys:
             prefix = f"{prefix}{MARK}{{{tag}}}"
         self.base = prefix + MARK
         self._inbox = f"{prefix}{MARK}{INBOX}{MARK}"
+        self._counter = f"{prefix}{MARK}{COUNTER}{MARK}"
         self._queue = f"{prefix}{MARK}{QUEUE}{MARK}"
         self._group = f"{prefix}{MARK}{GROUP}{MARK}"
         self._lease = f"{prefix}{MARK}{LEASE}{MARK}"
@@ -43,6 +45,9 @@ class Keys:
 
     def inbox(self, process: str) -> str:
         return self._inbox + process
+
+    def counter(self, process: str) -> str:
+        return self._counter + process
 
     def queue(self, channel: str) -> str:
         return self._queue + channel

@@ -10,12 +10,15 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from fastchannels import conf
 from fastchannels._core.names import process_of
+from fastchannels._core.outbox import Outbox, Route, Sender
 from fastchannels._core.take import Take
+from fastchannels._core.wake import current_loop
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, LayerUnavailable
+from fastchannels.layers.base import Message
 from fastchannels.layers.redis import scripts, wire
 from fastchannels.layers.redis.blocking import BlockingClient
 from fastchannels.layers.redis.connection import Argument, Link
@@ -42,18 +45,6 @@ _inherited: list[object] = []
 
 #: Channels whose route is remembered, at most; past it all are found again.
 _MAX_ROUTES: Final = 4096
-
-
-class _Route(NamedTuple):
-    """How a message to one channel is sent; ``start`` goes before its payload."""
-
-    script: scripts.Script
-    shard: int
-    keys: tuple[str, ...]
-    head: tuple[Argument, ...]
-    start: bytes
-    capacity: int
-    own: bool
 
 
 class RedisChannelLayer(ProcessSide):
@@ -152,14 +143,14 @@ class RedisChannelLayer(ProcessSide):
         self._sessions = {}
         self._session_numbers = itertools.count()
         self._turns = itertools.count()
-        self._routes: dict[str, _Route] = {}
+        self._sender = Sender(self.codec)
         self._clients = weakref.WeakSet()
         self._local = threading.local()
 
     # ------------------------------------------------------------------ event loops and threads
 
     def _session(self) -> Session:
-        loop = asyncio.get_running_loop()
+        loop = current_loop()
         session = self._sessions.get(loop)
         if session is None:
             session = self._open_session(loop)
@@ -183,6 +174,7 @@ class RedisChannelLayer(ProcessSide):
                 seat.watch(loop, self.reconnect_timeout / 3)
             seats.append(seat)
         session = self._sessions[loop] = Session(loop, seats, self._end_session)
+        self._sender.outboxes[loop] = tuple(seat.link.outbox for seat in seats)
         return session
 
     def _seat(self, name: str) -> Seat:
@@ -193,6 +185,7 @@ class RedisChannelLayer(ProcessSide):
     def _end_session(self, session: Session) -> None:
         if self._sessions.get(session.loop) is session:
             del self._sessions[session.loop]
+            del self._sender.outboxes[session.loop]
         with self._lock:
             if not self._readers or session.seats[0].inbox is not self._readers[0]:
                 return
@@ -261,8 +254,8 @@ class RedisChannelLayer(ProcessSide):
         return name
 
     # HOT: benchmarks/layers.py
-    def _take_waiting(self, channel: str) -> Awaitable[bytes]:
-        loop = asyncio.get_running_loop()
+    def _take_waiting(self, channel: str) -> Awaitable[Message]:
+        loop = current_loop()
         reader = self._reader
         if reader is None or reader.loop is not loop:
             self._listen()
@@ -276,57 +269,76 @@ class RedisChannelLayer(ProcessSide):
     def _inbox_head(self) -> tuple[Argument, ...]:
         return self._expiry_ms, self.inbox_capacity, self._inbox_lifetime
 
-    def _find_route(self, channel: str) -> _Route:
+    # HOT: benchmarks/layers.py
+    async def send(self, channel: str, message: Message, *, single_reader: bool = False) -> None:
+        sending = self._sender.push(channel, message)
+        if sending is None:
+            await super().send(channel, message, single_reader=single_reader)
+            return
+        code = await sending
+        if code != _STORED:
+            raise self._refusal(channel, code)
+        self._sent += 1
+
+    def _find_route(self, channel: str) -> Route:
         """Where messages for ``channel`` go and how, kept for the next one."""
         capacity = self.get_capacity(channel)
         if "!" not in channel:
-            route = _Route(
-                scripts.QUEUE_SEND, self.shards.of(channel), (self._keys(channel).queue(channel),),
-                (self._expiry_ms, capacity), b"", capacity, False,
+            route = Route(
+                channel, scripts.QUEUE_SEND.digest, (self._keys(channel).queue(channel),), self._queue_head(channel),
+                limit=capacity, shard=self.shards.of(channel),
             )  # fmt: skip
         else:
             owner = process_of(channel)
-            own, keys = owner == self.client_id, self._keys(owner)
-            route = _Route(
-                scripts.INBOX_SEND, self.shards.of(owner), (keys.inbox(owner), keys.full(owner)), self._inbox_head(),
-                wire.body(wire.OWN if own else wire.MESSAGE, channel), capacity, own,
+            own = owner == self.client_id
+            route = Route(
+                channel, scripts.INBOX_SEND.digest, self._inbox_keys(owner), self._inbox_head(),
+                wire.body(wire.OWN if own else wire.MESSAGE, channel), limit=capacity, joined=True,
+                shard=self.shards.of(owner), own=own,
             )  # fmt: skip
-        if len(self._routes) >= _MAX_ROUTES:
-            self._routes.clear()
-        self._routes[channel] = route
+        routes = self._sender.routes
+        if len(routes) >= _MAX_ROUTES:
+            routes.clear()
+        if "?" not in channel:
+            # Such a name is good for a caller who asks for a single reader alone.
+            routes[channel] = route
         return route
 
-    # HOT: benchmarks/layers.py
+    def _inbox_keys(self, process: str) -> tuple[str, str, str]:
+        keys = self._keys(process)
+        return keys.inbox(process), keys.full(process), keys.counter(process)
+
     async def _push(self, channel: str, payload: bytes) -> None:
-        route = self._routes.get(channel) or self._find_route(channel)
-        link = self._session().seats[route.shard].link
+        route = self._sender.routes.get(channel) or self._find_route(channel)
+        outbox = self._session().seats[route.shard].link.outbox
         if route.own:
-            await self._push_own(link, route, channel, payload)
+            await self._push_own(outbox, route, payload)
             return
-        stored = link.push(route.script, route.keys, route.head, route.start + payload, channel, route.capacity)
+        stored = outbox.push(route, payload)
         code = _CHANNEL_FULL if stored is None else await stored
         if code != _STORED:
-            raise self._refuse_inbox(channel, code) if "!" in channel else self._refuse(channel)
+            raise self._refusal(channel, code)
 
-    async def _push_own(self, link: Link, route: _Route, channel: str, payload: bytes) -> None:
+    async def _push_own(self, outbox: Outbox, route: Route, payload: bytes) -> None:
         """To a channel of this process: what flies and what waits is known here, so the capacity holds exactly."""
+        channel = route.channel
         self._listen()
         flying = self._flying.get(channel, 0)
-        if flying + self.inbox.unread(channel) >= route.capacity:
+        if flying + self.inbox.unread(channel) >= route.limit:
             raise self._refuse(channel)
         self._flying[channel] = flying + 1
         try:
-            stored = link.push(route.script, route.keys, route.head, route.start + payload, channel, route.capacity)
+            stored = outbox.push(route, payload)
             code = _CHANNEL_FULL if stored is None else await stored
         except LayerUnavailable:
             self._landed(channel)
             raise
         if code != _STORED:
             self._landed(channel)
-            raise self._refuse_inbox(channel, code)
+            raise self._refusal(channel, code)
 
-    def _refuse_inbox(self, channel: str, code: int) -> Exception:
-        if code == _CHANNEL_FULL:
+    def _refusal(self, channel: str, code: int) -> Exception:
+        if code == _CHANNEL_FULL or "!" not in channel:
             return self._refuse(channel)
         self.drops.refused(channel)
         return ChannelFull(
@@ -346,11 +358,10 @@ class RedisChannelLayer(ProcessSide):
         owner = process_of(channel)
         if owner == self.client_id and self.inbox.unread(channel) >= self.get_capacity(channel):
             raise self._refuse(channel)
-        keys = self._keys(owner).inbox(owner), self._keys(owner).full(owner)
-        body = wire.body(wire.MESSAGE, channel, payload)
-        code = client.run(scripts.INBOX_SEND, keys, *self._inbox_head(), body)[0]
+        message = wire.message(wire.MESSAGE, channel, payload)
+        code = client.run(scripts.INBOX_SEND, self._inbox_keys(owner), *self._inbox_head(), 1, message)[0]
         if code != _STORED:
-            raise self._refuse_inbox(channel, code)
+            raise self._refusal(channel, code)
 
     # ------------------------------------------------------------------ receiving
 
@@ -436,9 +447,9 @@ class RedisChannelLayer(ProcessSide):
     # ------------------------------------------------------------------ groups
 
     def _publish_arguments(self, group: str, payload: bytes) -> tuple[Argument, ...]:
-        body = wire.body(wire.GROUP, group, payload)
+        message = wire.message(wire.GROUP, group, payload)
         return (
-            self._keys(group).base, body, len(body) - len(payload), self._expiry_ms, self._group_expiry_ms,
+            self._keys(group).base, message, len(message) - len(payload), self._expiry_ms, self._group_expiry_ms,
             self.inbox_capacity, self._inbox_lifetime, 0 if len(self.shards) == 1 else 1,
         )  # fmt: skip
 

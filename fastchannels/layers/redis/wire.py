@@ -1,26 +1,28 @@
 """The bytes of one entry in a list.
 
-A queue entry is ``stamp payload``, an inbox entry ``stamp kind length name rest``:
+A queue entry is ``stamp payload``. An inbox holds notes, ``stamp kind length name rest``, and batches of messages:
+``stamp "b" 0 count``, then ``size kind length name rest`` for each message.
 
 ===========  ======  ====================================================================================
 ``stamp``    6       milliseconds of the store's clock, big endian; the script writes it (D-07)
+``count``    6       of the messages that were put into this inbox before; the script writes it
+``size``     4       of what follows it, big endian
 ``kind``     1       one of the constants below
 ``length``   1       of the name; a name is ASCII and shorter than 100
 ``name``             the channel, for a group message the group, for the other kinds see below
 ``rest``             the payload, or what the kind says
 ===========  ======  ====================================================================================
 
-A sender writes everything after the stamp; the script puts the stamp before it. Notes that no script sees
-(:func:`note`) carry a stamp of zero.
+A sender writes everything from the kind of a note, or the size of a message, on. A note has no age: its stamp is zero.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from fastchannels._core.entries import body, parse
+from fastchannels._core.entries import body, parse, sized
 
-__all__ = ["body", "note", "parse", "parse_queued"]
+__all__ = ["body", "message", "note", "parse", "parse_queued"]
 
 STAMP: Final = 6
 
@@ -33,6 +35,11 @@ FORGET: Final = ord("x")  #: the layer was flushed
 FENCE: Final = ord("n")  #: rest: a token; all that was pushed before it has been read
 
 _NO_STAMP: Final = bytes(STAMP)
+
+
+def message(kind: int, name: str, payload: bytes) -> bytes:
+    """A message of a batch."""
+    return sized(body(kind, name, payload))
 
 
 def note(kind: int, name: str = "", rest: bytes = b"") -> bytes:

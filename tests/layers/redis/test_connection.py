@@ -57,12 +57,22 @@ async def test_one_tick_is_one_write(link: Link) -> None:
     assert writes[0].count(b"EVALSHA") == 5
 
 
-async def test_batches_are_bounded(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_batches_are_bounded(server: RedisServer, monkeypatch: pytest.MonkeyPatch, link: Link) -> None:
     monkeypatch.setattr(connection, "BATCH_MESSAGES", 10)
     monkeypatch.setattr(connection, "BATCH_BYTES", 1000)
+    bounded = Link(asyncio.get_running_loop(), Outage(parse_host(f"{server.url}/6"), DEADLINE))
+    writes: list[bytes] = []
     sent = [b"%d" % n for n in range(25)] + [b"y" * 600] * 5
-    await soon(asyncio.gather(*filter(None, (push(link, "q", body) for body in sent))))
+    await soon(bounded.call("PING"))
+    assert bounded.connection is not None
+    write = bounded.connection.write
+    bounded.connection.write = lambda data: (writes.append(data), write(data))[1]  # type: ignore[method-assign]
+    await soon(asyncio.gather(*filter(None, (push(bounded, "q", body) for body in sent))))
     assert await bodies(link, "q") == sent
+    # 10, 10, 5 and one that passes 1000 bytes, one and one that does, one and one, one
+    assert writes[0].count(b"EVALSHA") == 5
+    bounded.close()
+    await asyncio.sleep(0)
 
 
 async def test_limit_of_a_name_in_one_batch(link: Link) -> None:

@@ -46,20 +46,64 @@ def test_queue_send_drops_expired_heads_before_it_refuses(client: redis.Redis) -
     assert [wire.parse_queued(entry)[1] for entry in client.lrange("q", 0, -1)] == [b"c", b"d"]
 
 
+def send_to_inbox(client: redis.Redis, names: list[str], capacity: int, expiry: int = 60_000) -> Any:
+    messages = b"".join(wire.message(wire.MESSAGE, name, b"p") for name in names)
+    return run(client, scripts.INBOX_SEND, ["i", "f", "c"], expiry, capacity, 90_000, len(names), messages)
+
+
+def taken_apart(entry: bytes) -> tuple[int, list[tuple[int, str, bytes]]]:
+    """How many messages went before those of a batch, and they themselves."""
+    assert entry[6:8] == b"b\0"
+    messages, at = [], 14
+    while at < len(entry):
+        size = int.from_bytes(entry[at : at + 4], "big")
+        messages.append(wire.parse(bytes(6) + entry[at + 4 : at + 4 + size])[1:])
+        at += 4 + size
+    return int.from_bytes(entry[8:14], "big"), messages
+
+
 def test_inbox_send_tells_full_channel_from_full_inbox(client: redis.Redis) -> None:
     client.sadd("f", "full!x")
-    bodies = [wire.body(wire.MESSAGE, name, b"p") for name in ("a!x", "full!x", "b!x", "c!x")]
-    assert run(client, scripts.INBOX_SEND, ["i", "f"], 60_000, 2, 90_000, *bodies) == b"0201"
-    assert [wire.parse(entry)[2] for entry in client.lrange("i", 0, -1)] == ["a!x", "b!x"]
+    assert send_to_inbox(client, ["a!x", "full!x", "b!x", "c!x"], 2) == b"0201"
+    (entry,) = client.lrange("i", 0, -1)
+    assert taken_apart(entry) == (0, [(wire.MESSAGE, "a!x", b"p"), (wire.MESSAGE, "b!x", b"p")])
     assert 80_000 < client.pttl("i") <= 90_000
+    assert 80_000 < client.pttl("c") <= 90_000
+    assert send_to_inbox(client, ["a!x"], 2) == b"1"
+    assert client.get("c") == b"2"
+
+
+def test_messages_of_an_inbox_are_counted_through_its_batches(client: redis.Redis) -> None:
+    note = wire.note(wire.FENCE)
+    sent = 0
+    for count in (3, 1, 5):
+        client.rpush("i", note)
+        assert send_to_inbox(client, ["a!x"] * count, 10) == b"0" * count
+        assert taken_apart(client.lindex("i", -1))[0] == sent
+        sent += count
+    assert send_to_inbox(client, ["a!x"] * 2, 10) == b"01"
+    assert send_to_inbox(client, ["a!x"], 10) == b"1"
+    # What was read makes room, also when a note is what comes next.
+    client.lpop("i", 2)
+    assert client.lindex("i", 0) == note
+    assert send_to_inbox(client, ["a!x"] * 9, 10) == b"0" * 3 + b"1" * 6
+    client.lpop("i", 5)
+    assert send_to_inbox(client, ["a!x"] * 9, 10) == b"0" * 7 + b"1" * 2
+    # An inbox without messages is empty, whatever was counted; and a counter that is lost lets no more in than lists.
+    client.delete("i")
+    client.rpush("i", note)
+    assert send_to_inbox(client, ["a!x"] * 11, 10) == b"0" * 10 + b"1"
+    client.delete("c")
+    assert send_to_inbox(client, ["a!x"] * 10, 10) == b"0" * 9 + b"1"
 
 
 def test_notes_are_never_trimmed(client: redis.Redis) -> None:
-    old = int(time.time() * 1000 - 10_000).to_bytes(6, "big")
+    old = int(time.time() * 1000 - 10_000).to_bytes(6, "big") + b"b\0" + bytes(6)
+    client.set("c", 2)
     note = wire.note(wire.ADD, "a!x", b"g 1")
-    client.rpush("i", old + b"m\x01a1", note, old + b"m\x01a2")
-    body = wire.body(wire.MESSAGE, "a", b"3")
-    assert run(client, scripts.INBOX_SEND, ["i", "f"], 5_000, 3, 90_000, body) == b"0"
+    message = wire.message(wire.MESSAGE, "a", b"old")
+    client.rpush("i", old + message, note, old[:-1] + b"\1" + message)
+    assert send_to_inbox(client, ["a"], 2, 5_000) == b"0"
     assert client.lrange("i", 0, 0) == [note]
     assert client.llen("i") == 3
 
@@ -72,14 +116,15 @@ def test_group_send(client: redis.Redis) -> None:
     })  # fmt: skip
     client.set(keys.lease("alive"), "heartbeat")
     client.rpush(keys.queue("full"), now.to_bytes(6, "big") + b"x")
-    body = wire.body(wire.GROUP, "g", b"payload")
+    body = wire.message(wire.GROUP, "g", b"payload")
     head = len(body) - len(b"payload")
     assert run(
         client, scripts.GROUP_SEND, [keys.group("g")], keys.base, body, head, 60_000, 5_000, 100, 90_000
     ) == [1, 3, 1]  # fmt: skip
     assert client.hkeys(keys.group("g")) == [b"alive", b"=jobs", b"=full"]
     (entry,) = client.lrange(keys.inbox("alive"), 0, -1)
-    assert wire.parse(entry)[1:] == (wire.GROUP, "g", b"payload")
+    assert taken_apart(entry) == (0, [(wire.GROUP, "g", b"payload")])
+    assert client.get(keys.counter("alive")) == b"1"
     (entry,) = client.lrange(keys.queue("jobs"), 0, -1)
     assert wire.parse_queued(entry)[1] == b"payload"
     assert not client.exists(keys.inbox("dead"))

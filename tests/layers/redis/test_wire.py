@@ -15,6 +15,7 @@ def test_entry_round_trip() -> None:
 
 def test_golden_bytes() -> None:
     assert wire.body(wire.GROUP, "chat", b"\x80") == b"g\x04chat\x80"
+    assert wire.message(wire.GROUP, "chat", b"\x80") == b"\0\0\0\x07g\x04chat\x80"
     assert wire.note(wire.FORGET) == b"\0\0\0\0\0\0x\0"
 
 

@@ -21,6 +21,37 @@ local function trim(key, oldest)
   end
 end
 
+-- An inbox holds notes, which are entries without an age, and batches of messages: the stamp, 'b', a byte of 0, how many
+-- messages were put in before by the counter of this inbox (6 bytes), then each message behind its size (4 bytes).
+-- One call puts in MOST messages at most.
+local MOST = 512
+
+local function batch_of(stamp, before, messages)
+  return stamp .. 'b\0' .. struct.pack('>I6', before) .. messages
+end
+
+-- Messages of `wanted` that fit into `inbox`. They are counted only when so many lists of MOST could be too many.
+local function inbox_room(wanted, inbox, counter, capacity, oldest)
+  local length = redis.call('LLEN', inbox)
+  if length * MOST + wanted <= capacity then return wanted end
+  trim(inbox, oldest)
+  local index, entry = 0, redis.call('LINDEX', inbox, 0)
+  while entry and struct.unpack('>I6', entry) == 0 do
+    index = index + 1
+    entry = redis.call('LINDEX', inbox, index)
+  end
+  if not entry then return math.min(wanted, capacity) end
+  local held = tonumber(redis.call('GET', counter) or 0) - struct.unpack('>I6', entry, 9)
+  return math.min(wanted, capacity - math.max(held, redis.call('LLEN', inbox) - index))
+end
+
+local function put_in(inbox, counter, stamp, count, messages, lifetime)
+  local before = redis.call('INCRBY', counter, count) - count
+  redis.call('RPUSH', inbox, batch_of(stamp, before, messages))
+  redis.call('PEXPIRE', inbox, lifetime)
+  redis.call('PEXPIRE', counter, lifetime)
+end
+
 -- Messages that fit into `key`, which may hold `capacity`, when `wanted` come.
 local function room_for(wanted, key, capacity, oldest)
   local held = redis.call('LLEN', key)

@@ -1,7 +1,8 @@
 -- Puts one message into the inbox of each process that has a member, and on each ordinary channel of the group.
--- KEYS: group. ARGV: start of all keys, body, length of its head, expiry, group expiry, capacity of an inbox,
--- lifetime of an inbox, 1 when ordinary channels have shards of their own.
--- The keys of inboxes, leases and (with one shard) queues follow from the group's fields; they share the group's shard.
+-- KEYS: group. ARGV: start of all keys, the message as an inbox takes it, bytes of it before its payload, expiry, group
+-- expiry, capacity of an inbox, lifetime of an inbox, 1 when ordinary channels have shards of their own.
+-- The keys of inboxes, their counters, leases and (with one shard) queues follow from the group's fields; they share the
+-- group's shard.
 -- Returns {passed over because full, all members met, processes taken for dead, channel, its capacity, ...}: those
 -- channels the sender has to send to.
 local base, body = ARGV[1], ARGV[2]
@@ -35,10 +36,9 @@ for i = 1, #fields, 2 do
     gone = gone + 1
   else
     met = met + 1
-    local inbox = base .. 'i|' .. field
-    if room_for(1, inbox, capacity, now - expiry) > 0 then
-      redis.call('RPUSH', inbox, stamp .. body)
-      redis.call('PEXPIRE', inbox, lifetime)
+    local inbox, counter = base .. 'i|' .. field, base .. 'c|' .. field
+    if inbox_room(1, inbox, counter, capacity, now - expiry) > 0 then
+      put_in(inbox, counter, stamp, 1, body, lifetime)
     else
       full = full + 1
     end
