@@ -27,17 +27,7 @@ FLUSH_PATIENCE = 2.0
 #: Seconds between two tries.
 FLUSH_PAUSE = 0.05
 
-_RESERVED = frozenset(
-    (
-        envelope.ABORT,
-        envelope.ACK,
-        envelope.ASGI_CHANNEL,
-        envelope.BUSY,
-        envelope.EVENT,
-        envelope.REPLIES,
-        envelope.SESSION,
-    )
-)
+_RESERVED = frozenset(envelope.KEYS)
 
 
 class Held(NamedTuple):
@@ -59,7 +49,7 @@ class Held(NamedTuple):
 class Frame:
     """What one running consumer holds, and what the worker has to tell the protocol server about it."""
 
-    __slots__ = ("answered", "event", "held", "layer", "reply_channel", "session")
+    __slots__ = ("answered", "event", "held", "layer", "lost", "reply_channel", "session")
 
     def __init__(self) -> None:
         self.held: list[Held] = []
@@ -69,6 +59,8 @@ class Frame:
         self.event: int | None = None
         #: The changed session of the socket.
         self.session: bytes | None = None
+        #: The event is given up, for an earlier worker died with it.
+        self.lost = False
         #: Something was sent to the reply channel, held or at once.
         self.answered = False
 
@@ -91,6 +83,8 @@ class Frame:
         note: dict[str, Any] = {envelope.ACK: self.event, envelope.REPLIES: [held.content for held in replies]}
         if self.session is not None:
             note[envelope.SESSION] = self.session
+        if self.lost:
+            note[envelope.LOST] = True
         acknowledgement = Held(self.layer, False, self.reply_channel, note)
         try:
             _deliver(acknowledgement, deadline, too_large=False)

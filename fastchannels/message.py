@@ -36,6 +36,8 @@ class Message:
         self.session_payload: bytes | None = content.pop(envelope.SESSION, None)
         #: Whether ``session_payload`` was changed here, so that the protocol server must get it back.
         self.session_changed = False
+        #: Workers that died with this event before.
+        self.redelivered: int = content.pop(envelope.REDELIVERED, 0)
         if self.event is not None:
             content.setdefault("order", self.event)
         self.content = content

@@ -98,13 +98,29 @@ def connect_consumer(message: Message, *args: Any, **kwargs: Any) -> None:
 class Route:
     """``consumer`` for messages of ``channels`` (a name or a list of names) that pass ``filters``.
 
+    ``redeliver``: an event of a socket whose worker died runs again, so the consumer must bear to see one twice;
+    without it the event is lost, and counted. ``on_error``: what becomes of the socket when the consumer raises,
+    ``"keep"`` or ``"close"`` (with 1011).
+
     A filter is ``key=pattern``: the pattern must match the start of ``message[key]``; a key that is missing, or None,
     does not match. Named groups become keyword arguments of the consumer. ``consumer`` may be a dotted path.
     Raises ``ImproperlyConfigured`` for a path that leads nowhere, ``ValueError`` for a pattern with unnamed groups.
     """
 
-    def __init__(self, channels: str | Iterable[str], consumer: Consumer | str, **filters: str | bytes) -> None:
+    def __init__(
+        self,
+        channels: str | Iterable[str],
+        consumer: Consumer | str,
+        *,
+        redeliver: bool = False,
+        on_error: str = "keep",
+        **filters: str | bytes,
+    ) -> None:
+        if on_error not in ("keep", "close"):
+            raise ValueError(f"on_error={on_error!r}: a socket is 'keep' or 'close' when its consumer raises")
         self.channels = {channels} if isinstance(channels, str) else set(channels)
+        self.redeliver = redeliver
+        self.on_error = on_error
         self.filters = _compile(filters)
         self.consumer = self._resolve(consumer)
 
@@ -134,6 +150,10 @@ class Route:
             kwargs.update(found.groupdict())
         return self.consumer, kwargs
 
+    def route_of(self, message: Message) -> Route | None:
+        """This route, when it takes ``message``."""
+        return None if self.match(message) is None else self
+
     def channel_names(self) -> set[str]:
         """The channels of this route."""
         return self.channels
@@ -146,13 +166,13 @@ class Route:
 class RouteClass(Route):
     """A route to a class consumer, whose ``channel_names()`` gives the channels. ``ValueError`` without them."""
 
-    def __init__(self, consumer: Consumer | str, **filters: str | bytes) -> None:
+    def __init__(self, consumer: Consumer | str, **options: Any) -> None:
         self.channels: set[str] = set()
         resolved = self._resolve(consumer)
         names = getattr(resolved, "channel_names", None)
         if names is None:
             raise ValueError(f"route_class needs a consumer with channel_names(); {resolved!r} has none: use route()")
-        super().__init__(names(), resolved, **filters)
+        super().__init__(names(), resolved, **options)
 
 
 class Include:
@@ -168,23 +188,33 @@ class Include:
 
     def match(self, message: Message) -> Match:
         """The first match of the inner routes, with the groups of this include, or None."""
-        inner = message
         kwargs: dict[str, Any] = {}
-        if self.filters:
-            content = dict(message.content)
-            for key, pattern in self.filters:
-                found = _search(pattern, key, message.content)
-                if found is None:
-                    return None
-                kwargs.update(found.groupdict())
-                content[key] = found.string[found.end() :]
-            inner = Message(content, message.channel.name, message.channel_layer)
-        for matcher in self.routing:
-            match = matcher.match(inner)
-            if match is not None:
-                consumer, found_kwargs = match
-                return consumer, {**kwargs, **found_kwargs}
+        inner = self._strip(message, kwargs)
+        if inner is not None:
+            for matcher in self.routing:
+                match = matcher.match(inner)
+                if match is not None:
+                    consumer, found_kwargs = match
+                    return consumer, {**kwargs, **found_kwargs}
         return None
+
+    def route_of(self, message: Message) -> Route | None:
+        """The first of the inner routes that takes ``message``."""
+        inner = self._strip(message, {})
+        return None if inner is None else _route_of(self.routing, inner)
+
+    def _strip(self, message: Message, kwargs: dict[str, Any]) -> Message | None:
+        """``message`` as the inner routes see it, None when a filter does not match; groups go to ``kwargs``."""
+        if not self.filters:
+            return message
+        content = dict(message.content)
+        for key, pattern in self.filters:
+            found = _search(pattern, key, message.content)
+            if found is None:
+                return None
+            kwargs.update(found.groupdict())
+            content[key] = found.string[found.end() :]
+        return Message(content, message.channel.name, message.channel_layer)
 
     def channel_names(self) -> set[str]:
         """The channels of all inner routes."""
@@ -219,6 +249,10 @@ class Router:
                 return match
         return None
 
+    def route_of(self, message: Message) -> Route | None:
+        """The route that takes ``message``; None for a matcher of the application's own."""
+        return _route_of(self._by_channel.get(message.channel.name, ()), message)
+
     def check_default(self, http_consumer: Consumer | None = None) -> None:
         """Append the defaults: ``http.request`` to Django's views, a socket accepted and its frames ignored."""
         if http_consumer is None:
@@ -252,6 +286,13 @@ class Router:
     def normalise_re_arg(cls, value: str | bytes) -> str:
         """``value`` as text: bytes are ASCII. Raises ``TypeError`` for anything but str and bytes."""
         return _text(value, "a routing pattern")
+
+
+def _route_of(matchers: Iterable[Matcher], message: Message) -> Route | None:
+    for matcher in matchers:
+        if matcher.match(message) is not None:
+            return matcher.route_of(message) if isinstance(matcher, (Route, Include)) else None
+    return None
 
 
 def _text(value: object, what: str) -> str:

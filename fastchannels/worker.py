@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import functools
 import inspect
 import logging
 import os
@@ -34,6 +35,7 @@ from fastchannels.security.websockets import refused_origin
 from fastchannels.sessions import check_settings
 from fastchannels.signals import consumer_finished, consumer_started, worker_process_ready, worker_ready
 from fastchannels.utils import name_that_thing
+from fastchannels.watchdog import Running, watch, where
 
 __all__ = ["Worker", "WorkerGroup", "run_workers"]
 
@@ -44,78 +46,13 @@ RECEIVE_TIMEOUT = 0.5
 #: Tries, and seconds between them, to put a message back on a full channel.
 REQUEUE_TRIES = 10
 REQUEUE_PAUSE = 0.05
+#: Seconds after which a running consumer is reported.
+DEADLINE = 60.0
+#: Threads that a group starts in the place of those whose consumers are overdue.
+MAX_SUBSTITUTES = 32
 #: Seconds between two tries when the layer cannot be read, doubled at each up to the bound.
 BACK_OFF = 0.1
 BACK_OFF_MAX = 5.0
-
-
-class _Running:
-    """One event of a socket whose consumer runs."""
-
-    __slots__ = ("event", "layer", "noted", "reply_channel")
-
-    def __init__(self, layer: ChannelLayerWrapper, reply_channel: str, event: int) -> None:
-        self.layer = layer
-        self.reply_channel = reply_channel
-        self.event = event
-        self.noted = time.monotonic()
-
-
-class BusyNotes:
-    """Tells the protocol server, from one thread of its own, which events are still being worked on.
-
-    So a consumer that sleeps, or waits in C code that let the interpreter lock go, is not taken for a dead worker.
-    """
-
-    def __init__(self) -> None:
-        self._running: dict[int, _Running] = {}
-        self._users = 0
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """The thread runs while somebody is inside."""
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._stop = threading.Event()
-                threading.Thread(target=self._watch, args=(self._stop,), name="fastchannels-busy", daemon=True).start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    self._stop.set()
-
-    def begin(self, running: _Running) -> None:
-        """A consumer starts."""
-        self._running[id(running)] = running
-
-    def end(self, running: _Running) -> None:
-        """It ended, and its acknowledgement has been sent."""
-        self._running.pop(id(running), None)
-
-    def _watch(self, stop: threading.Event) -> None:
-        while not stop.wait(envelope.BUSY_INTERVAL / 4):
-            now = time.monotonic()
-            for key, running in list(self._running.items()):
-                if now - running.noted >= envelope.BUSY_INTERVAL and key in self._running:
-                    running.noted = now
-                    self._note(running)
-
-    def _note(self, running: _Running) -> None:
-        try:
-            running.layer.send(running.reply_channel, {envelope.BUSY: running.event})
-        except ChannelFull:
-            # The server will hear of it at the next note; the messages that fill the channel are a sign of life too.
-            pass
-        except Exception as error:
-            logger.warning("cannot tell %s that its event is being worked on: %s", running.reply_channel, error)
-
-
-busy_notes = BusyNotes()
 
 
 class Worker:
@@ -123,7 +60,8 @@ class Worker:
 
     ``callback(channel, message)`` is called before each consumer. ``message_retries`` bounds ``ConsumeLater``.
     ``only_channels`` and ``exclude_channels`` are lists of globs. With ``signal_handlers`` (in the main thread) SIGTERM
-    and SIGINT let the running consumer finish; a second one ends the process at once.
+    and SIGINT let the running consumer finish; a second one ends the process at once. A consumer that runs longer than
+    ``deadline`` seconds is reported with its stack, and goes on.
     """
 
     def __init__(
@@ -134,12 +72,16 @@ class Worker:
         signal_handlers: bool = True,
         only_channels: Iterable[str] | None = None,
         exclude_channels: Iterable[str] | None = None,
+        deadline: float | None = DEADLINE,
     ) -> None:
         check_settings()
         self.channel_layer = channel_layer
         self.callback = callback
         self.message_retries = message_retries
         self.signal_handlers = signal_handlers
+        self.deadline = deadline
+        #: Called in the watchdog's thread when a consumer has run past its deadline.
+        self.on_overdue: Callable[[Worker], None] | None = None
         self.only_channels = list(only_channels or ())
         self.exclude_channels = list(exclude_channels or ())
         #: Set it to end the loop after the running consumer.
@@ -164,7 +106,7 @@ class Worker:
     def run(self) -> None:
         """Take and handle messages until ``termed``. Only ``SystemExit`` and ``KeyboardInterrupt`` leave it early."""
         channels = self.apply_channel_filters(self.channel_layer.router.channels)
-        with _signals(self._terminate) if self.signal_handlers else nullcontext(), busy_notes.watching():
+        with _signals(self._terminate) if self.signal_handlers else nullcontext(), watch.watching():
             logger.info("listening on %s", ", ".join(channels))
             try:
                 self._run(channels)
@@ -208,6 +150,10 @@ class Worker:
             os._exit(1)
         self.termed = True
 
+    def _overdue(self) -> None:
+        if self.on_overdue is not None:
+            self.on_overdue(self)
+
     def _close(self) -> None:
         self._close_loop()
         self.channel_layer.close()
@@ -218,40 +164,43 @@ class Worker:
     def handle(self, channel: str, content: dict[str, Any]) -> None:
         """Run the consumer of one message, send what it left, and acknowledge the socket's event."""
         message = Message(content, channel, self.channel_layer)
-        reply = message.reply_channel
-        running = None
-        if message.event is not None and reply is not None:
-            running = _Running(self.channel_layer, reply.name, message.event)
-            busy_notes.begin(running)
+        running = Running(message, self.deadline, self._overdue)
+        watch.begin(running)
         try:
             match = self._match(message)
             if match is None:
                 self._acknowledge(message)
+            elif message.redelivered and not self._redelivers(message):
+                logger.error("a worker died with a message%s: it is not run again", where(message))
+                self._acknowledge(message, lost=True)
             elif channel == "websocket.connect" and (reason := refused_origin(message)):
                 logger.warning("a socket of %s is refused: %s", message.get("path"), reason)
                 self._acknowledge(message, {"accept": False})
             else:
                 self._consume(message, *match)
         finally:
-            if running is not None:
-                busy_notes.end(running)
+            watch.end(running)
+
+    def _redelivers(self, message: Message) -> bool:
+        route = self.channel_layer.router.route_of(message)
+        return route is not None and route.redeliver
 
     def _match(self, message: Message) -> tuple[Callable[..., Any], dict[str, Any]] | None:
         try:
             match = self.channel_layer.router.match(message)
             if match is None:
-                logger.error("no route for a message%s: it is dropped", _where(message))
+                logger.error("no route for a message%s: it is dropped", where(message))
             elif self.callback is not None:
                 self.callback(message.channel.name, message)
             return match
         except Exception:
-            logger.exception("routing a message failed%s: it is dropped", _where(message))
+            logger.exception("routing a message failed%s: it is dropped", where(message))
             return None
 
-    def _acknowledge(self, message: Message, *replies: dict[str, Any]) -> None:
+    def _acknowledge(self, message: Message, *replies: dict[str, Any], lost: bool = False) -> None:
         """Let the socket of ``message`` go on with ``replies``, without a consumer."""
         pending_message_store.prepare()
-        self._fill_frame(message)
+        self._fill_frame(message).lost = lost
         if message.reply_channel is not None:
             for reply in replies:
                 message.reply_channel.send(reply)
@@ -305,9 +254,9 @@ class Worker:
 
     def _put_back(self, message: Message, retries: int) -> bool:
         """Send ``message`` to its channel once more; False when its retries are spent or there is no room."""
-        where = _where(message)
+        origin = where(message)
         if retries >= self.message_retries:
-            logger.warning("ConsumeLater was raised %d times%s: the message is dropped", retries + 1, where)
+            logger.warning("ConsumeLater was raised %d times%s: the message is dropped", retries + 1, origin)
             return False
         content = {**message.content, "__retries__": retries + 1}
         if message.event is not None:
@@ -322,9 +271,9 @@ class Worker:
             except ChannelFull:
                 time.sleep(REQUEUE_PAUSE)
             except Exception:
-                logger.exception("ConsumeLater: cannot put the message back%s: it is dropped", where)
+                logger.exception("ConsumeLater: cannot put the message back%s: it is dropped", origin)
                 return False
-        logger.error("ConsumeLater: the channel stayed full%s: the message is dropped", where)
+        logger.error("ConsumeLater: the channel stayed full%s: the message is dropped", origin)
         return False
 
     def _failed(self, message: Message, consumer: Callable[..., Any], frame: Frame) -> None:
@@ -332,15 +281,27 @@ class Worker:
 
         A response that was begun is cut, so that its client does not take it for whole (D-36).
         """
-        logger.exception("consumer %s failed%s", name_that_thing(consumer), _where(message))
-        if message.channel.name != "http.request" or message.reply_channel is None:
+        logger.exception("consumer %s failed%s", name_that_thing(consumer), where(message))
+        reply = message.reply_channel
+        if reply is None:
             return
-        if frame.answered:
-            # Of a response that was complete the server does not hear any more.
-            frame.held.append(Held(self.channel_layer, False, message.reply_channel.name, {envelope.ABORT: True}))
-            return
-        for reply in AsgiHandler.encode_response(server_error()):
-            message.reply_channel.send(reply)
+        if message.channel.name == "http.request" and not frame.answered:
+            for part in AsgiHandler.encode_response(server_error()):
+                reply.send(part)
+        elif self._aborts(message, frame):
+            # Of a response that was complete, or a socket that was closed, the server does not hear any more.
+            frame.held.append(Held(self.channel_layer, False, reply.name, {envelope.ABORT: True}))
+
+    def _aborts(self, message: Message, frame: Frame) -> bool:
+        """Whether the failure of its consumer ends the response, or the socket, of ``message``."""
+        if message.channel.name == "http.request":
+            return True
+        if message.event is None:
+            return False
+        if message.channel.name == "websocket.connect" and not frame.answered:
+            return True  # nobody will answer this handshake any more
+        route = self.channel_layer.router.route_of(message)
+        return route is not None and route.on_error == "close"
 
     def _run_async(self, awaitable: Awaitable[Any]) -> None:
         if self._loop is None:
@@ -369,14 +330,18 @@ class Worker:
 class WorkerGroup(Worker):
     """``n_threads`` workers in threads of their own (default: one a processor); :meth:`run` looks after them.
 
-    ``shutdown_timeout`` is the seconds that running consumers get to finish (D-51).
+    ``shutdown_timeout`` is the seconds that running consumers get to finish (D-51). When a consumer is overdue, another
+    thread takes the place of its own, which ends with it: so no number of hanging consumers up to ``MAX_SUBSTITUTES``
+    stops the other channels.
     """
 
     def __init__(self, *args: Any, n_threads: int | None = None, shutdown_timeout: float = 30.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         kwargs["signal_handlers"] = False
-        self.workers = [Worker(*args, **kwargs) for _ in range(n_threads or os.cpu_count() or 1)]
+        self._make = functools.partial(Worker, *args, **kwargs)
+        self.workers = [self._make() for _ in range(n_threads or os.cpu_count() or 1)]
         self.shutdown_timeout = shutdown_timeout
+        self._substitutes = 0
         self._threads: list[threading.Thread] = []
         # A SimpleQueue may be written to in a signal handler and in a dying thread.
         self._ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -392,18 +357,36 @@ class WorkerGroup(Worker):
         Raises that ``SystemExit``, and ``SystemExit(1)`` when a consumer did not finish in time.
         """
         with _signals(self._terminate) if self.signal_handlers else nullcontext():
-            self._threads = [
-                threading.Thread(target=self._work, args=(worker,), name=f"fastchannels-worker-{number}", daemon=True)
-                for number, worker in enumerate(self.workers, 1)
-            ]
-            for thread in self._threads:
-                thread.start()
+            for worker in list(self.workers):
+                self._start(worker)
             reason = self._await_end()
             finished = self.join()
         if reason is not None:
             raise reason
         if not finished:
             raise SystemExit(1)
+
+    def _start(self, worker: Worker) -> None:
+        worker.on_overdue = self._substitute
+        name = f"fastchannels-worker-{len(self._threads) + 1}"
+        thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _substitute(self, overdue: Worker) -> None:
+        """Start a thread in place of that of ``overdue``, which ends when its consumer does."""
+        if self.termed or overdue.termed:
+            return
+        if self._substitutes >= MAX_SUBSTITUTES:
+            logger.error("%d consumers are overdue: no more threads are started in their place", self._substitutes)
+            return
+        self._substitutes += 1
+        overdue.termed = True
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        worker = self._make()
+        worker.termed = self.termed
+        self.workers.append(worker)
+        self._start(worker)
 
     def _await_end(self) -> BaseException | None:
         while True:
@@ -445,7 +428,12 @@ class WorkerGroup(Worker):
                 logger.critical("a worker thread died", exc_info=True)
             self._ended.put(error if isinstance(error, SystemExit) else SystemExit(1))
         else:
-            self._ended.put(None)
+            if worker.termed and not self.termed:
+                # Its consumer was overdue, and another thread has its place.
+                self._substitutes -= 1
+                self.workers.remove(worker)
+            else:
+                self._ended.put(None)
         finally:
             # Those of this thread, which nobody can use after it.
             connections.close_all()
@@ -460,6 +448,7 @@ def run_workers(
     callback: Callable[[str, Message], Any] | None = None,
     http_consumer: Callable[..., Any] | None = None,
     shutdown_timeout: float = 30.0,
+    deadline: float | None = DEADLINE,
 ) -> None:
     """Run workers in this process, in the main thread, until SIGTERM or SIGINT: what ``runworker`` does.
 
@@ -474,6 +463,7 @@ def run_workers(
         exclude_channels=exclude_channels,
         callback=callback,
         shutdown_timeout=shutdown_timeout,
+        deadline=deadline,
     )
     worker_process_ready.send(sender=group)
     group.ready()
@@ -505,18 +495,6 @@ def prepare_workers(
 
 def _matches(name: str, globs: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-
-
-def _where(message: Message) -> str:
-    """For the log: channel, and what tells one socket or request from another."""
-    parts = []
-    if (path := message.get("path")) is not None:
-        parts.append(f"path {path}")
-    if client := message.get("client"):
-        parts.append(f"client {client[0]}:{client[1]}")
-    if message.reply_channel is not None:
-        parts.append(f"reply channel {message.reply_channel}")
-    return f" on {message.channel}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 @contextmanager

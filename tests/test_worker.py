@@ -15,7 +15,6 @@ from fastchannels import envelope
 from fastchannels import worker as worker_module
 from fastchannels.channel import Channel, pending_message_store
 from fastchannels.exceptions import (
-    ChannelFull,
     ChannelSocketException,
     ConsumeLater,
     DenyConnection,
@@ -346,63 +345,108 @@ class TestSteering:
             def run(self, message):
                 raise LookupError("the action broke")
 
-        assert self.run(Broken) == [ack(0)]
+        assert self.run(Broken) == [ack(0, {envelope.ABORT: True})]
         assert "the action broke" in caplog.text
 
 
-class TestBusyNotes:
-    @pytest.fixture(autouse=True)
-    def short_interval(self, monkeypatch):
-        monkeypatch.setattr(envelope, "BUSY_INTERVAL", 0.05)
+class TestDeathAndFailure:
+    """What becomes of an event whose worker died, and of a socket whose consumer raised."""
 
-    def test_tell_of_a_consumer_that_sleeps(self):
-        notes = []
+    def route(self, consumer, **options):
+        layer = make_layer([route(RECEIVE, consumer, **options), route(CONNECT, consumer, **options)])
+        return layer
+
+    def test_a_consumer_is_not_run_again(self, caplog):
+        ran = []
+        layer = self.route(ran.append)
+        handle(layer, RECEIVE, {**event_content(3), envelope.REDELIVERED: 1})
+        assert ran == []
+        assert sent(layer) == [{**ack(3), envelope.LOST: True}]
+        assert "a worker died with a message on websocket.receive" in caplog.text
+
+    def test_unless_its_route_asks_for_it(self):
+        layer = self.route(lambda message: message.reply_channel.send({"n": message.redelivered}), redeliver=True)
+        handle(layer, RECEIVE, {**event_content(3), envelope.REDELIVERED: 2})
+        assert sent(layer) == [ack(3, {"n": 2})]
+
+    @pytest.mark.parametrize(
+        ("on_error", "replies"), [("keep", [{"n": 1}]), ("close", [{"n": 1}, {envelope.ABORT: True}])]
+    )
+    def test_a_socket_is_kept_or_closed(self, on_error, replies):
+        def consumer(message):
+            message.reply_channel.send({"n": 1})
+            raise LookupError
+
+        layer = self.route(consumer, on_error=on_error)
+        handle(layer, RECEIVE, event_content(3))
+        assert sent(layer) == [ack(3, *replies)]
+
+    def test_a_handshake_that_nobody_answers_is_refused_at_once(self):
+        def consumer(message):
+            raise LookupError
+
+        layer = self.route(consumer)
+        handle(layer, CONNECT, event_content(0, headers=[]))
+        assert sent(layer) == [ack(0, {envelope.ABORT: True})]
+
+    def test_the_log_names_the_user_who_was_loaded(self, caplog):
+        def consumer(message):
+            message.user = "ada"
+            raise LookupError
+
+        handle(self.route(consumer), RECEIVE, event_content(3))
+        assert "(path /, reply channel replies, user ada)" in caplog.text
+
+
+class TestOverdue:
+    def test_another_thread_takes_the_place(self, caplog):
+        """Two hanging consumers on two threads, and the other messages are handled."""
+        release, got = threading.Event(), []
 
         def consumer(message):
-            deadline = time.monotonic() + 10
-            # Sleeping, as a consumer that waits for something outside does.
-            while len(notes) < 2 and time.monotonic() < deadline:
-                time.sleep(0.01)
-                notes.extend(sent(layer))
+            if message["n"] < 2:
+                assert release.wait(20)
+            got.append(message["n"])
 
         layer = layer_for(consumer)
-        worker = Worker(layer, signal_handlers=False)
-        with worker_module.busy_notes.watching():
-            worker.handle(RECEIVE, event_content(9))
-        assert notes[:2] == [{envelope.BUSY: 9}] * 2
-        assert sent(layer)[-1] == ack(9)
+        group = WorkerGroup(layer, signal_handlers=False, n_threads=2, deadline=0.05)
+        thread = in_thread(group)
+        try:
+            for number in range(10):
+                layer.send(RECEIVE, {"n": number})
+            eventually(lambda: len(got) == 8, "the others are handled")
+            assert sorted(got) == list(range(2, 10))
+            release.set()
+            eventually(lambda: len(got) == 10, "those that hung ended")
+            eventually(lambda: len(group.workers) == 2, "as many threads as before")
+        finally:
+            release.set()
+            group.stop()
+            thread.join(10)
+        assert not thread.is_alive()
+        assert caplog.text.count("release.wait(20)") >= 2, "the stacks"
 
-    def test_end_with_the_consumer_and_the_last_worker(self):
-        layer = layer_for(lambda message: None)
-        with worker_module.busy_notes.watching(), worker_module.busy_notes.watching():
-            handle(layer, RECEIVE, event_content(9))
-            assert worker_module.busy_notes._running == {}
-            assert "fastchannels-busy" in {thread.name for thread in threading.enumerate()}
-        eventually(
-            lambda: "fastchannels-busy" not in {thread.name for thread in threading.enumerate()}, "the thread ended"
-        )
-
-    @pytest.mark.parametrize("error", [ChannelFull("full"), LookupError("away")])
-    def test_survive_a_layer_that_fails(self, error, monkeypatch, caplog):
-        failed = threading.Event()
+    def test_there_is_an_end_to_it(self, monkeypatch, caplog):
+        monkeypatch.setattr(worker_module, "MAX_SUBSTITUTES", 1)
+        release, started = threading.Event(), []
 
         def consumer(message):
-            assert failed.wait(10)
+            started.append(message["n"])
+            assert release.wait(20)
 
         layer = layer_for(consumer)
-        send = layer.send
-
-        def fail_once(channel, message):
-            if envelope.BUSY in message and not failed.is_set():
-                failed.set()
-                raise error
-            send(channel, message)
-
-        monkeypatch.setattr(layer, "send", fail_once)
-        with worker_module.busy_notes.watching():
-            handle(layer, RECEIVE, event_content(9))
-        assert failed.is_set()
-        assert ack(9) in sent(layer)
+        group = WorkerGroup(layer, signal_handlers=False, n_threads=1, deadline=0.05)
+        thread = in_thread(group)
+        try:
+            for number in range(4):
+                layer.send(RECEIVE, {"n": number})
+            eventually(lambda: "no more threads" in caplog.text, "the bound is told")
+            assert len(started) == 2
+        finally:
+            release.set()
+            eventually(lambda: len(started) == 4, "all are handled in the end")
+            group.stop()
+            thread.join(10)
 
 
 def in_thread(worker):

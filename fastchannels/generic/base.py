@@ -36,13 +36,13 @@ class BaseConsumer:
         return set(cls.method_mapping)
 
     @classmethod
-    def as_route(cls, attrs: dict[str, Any] | None = None, **filters: str | bytes) -> RouteClass:
-        """A route to this class, or to a subclass of it that carries ``attrs``."""
+    def as_route(cls, attrs: dict[str, Any] | None = None, **options: Any) -> RouteClass:
+        """A route to this class, or to a subclass of it that carries ``attrs``, with the options of ``route``."""
         consumer: type[BaseConsumer] = cls
         if attrs is not None:
             assert isinstance(attrs, dict), f"attrs is a dict of class attributes, not {attrs!r}"
             consumer = type(cls.__name__, (cls,), attrs)
-        return RouteClass(consumer, **filters)
+        return RouteClass(consumer, **options)
 
     def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
         """The method for ``message``, with its decorators. Override it to add your own."""

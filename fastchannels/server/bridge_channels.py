@@ -13,14 +13,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from fastchannels._core.ws import frame
-from fastchannels.envelope import ABORT, ACK, BUSY, EVENT, REPLIES, SESSION
+from fastchannels._core.websocket import message_frame
+from fastchannels.envelope import ABORT, ACK, BUSY, EVENT, LOST, REDELIVERED, REPLIES, SESSION
 from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
 from fastchannels.server.stream import HOLD_BODY, Carrier, HttpStream
 from fastchannels.server.timer import NEVER, Timed
-from fastchannels.server.websocket import BINARY, TEXT
 from fastchannels.server.websocket_stream import WebSocketStream
 from fastchannels.server.window import Event, Verdict, Window
 
@@ -68,14 +67,21 @@ class ChannelBridge:
         #: Events that no consumer finished, by reason.
         self.dropped: Counter[str] = Counter()
         self._framed: Message | None = None
-        self._frame = b""
+        self._frames: dict[int, bytes] = {}
 
-    def frame_of(self, message: Message, text: str | None, data: bytes | None) -> bytes:  # HOT: group send
-        """The frame of ``message``; the members of a group, who share it, share one frame (design section 5)."""
+    # HOT: group send
+    def frame_of(self, message: Message, text: str | None, data: bytes | None, deflate: int) -> bytes:
+        """The frame of ``message`` for a socket that agreed on ``deflate``.
+
+        The members of a group, who share the message, share its frames (design section 5).
+        """
         if message is not self._framed:
-            self._frame = frame(BINARY, data or b"") if text is None else frame(TEXT, text)
+            self._frames.clear()
             self._framed = message
-        return self._frame
+        frame = self._frames.get(deflate)
+        if frame is None:
+            frame = self._frames[deflate] = message_frame((data or b"") if text is None else text, deflate)
+        return frame
 
     def http(self, connection: Carrier, request: Request) -> HttpStream:
         return ChannelHttp(connection, request, self)
@@ -427,6 +433,8 @@ class ChannelSocket(WebSocketStream):
         message = {"reply_channel": self._reply, **event.content, "order": event.number, EVENT: event.number}
         if self.window.session is not None:
             message[SESSION] = self.window.session
+        if event.deaths:
+            message[REDELIVERED] = event.deaths
         return message
 
     async def _offer(self, event: Event) -> None:
@@ -501,19 +509,21 @@ class ChannelSocket(WebSocketStream):
             unread = await self.layer.pending(f"websocket.{event.kind}")
         except LayerUnavailable:
             return  # its clients wait as well: nobody can be judged by silence
-        if self.window.answer(event.number, unread) is Verdict.DROPPED:
+        verdict = self.window.answer(event.number, unread)
+        if verdict is Verdict.AGAIN:
+            logger.warning("%s is sent again: its worker gave no sign of life", self._name(event))
+            await self._offer(event)
+            self._settle()
+        elif verdict is Verdict.DROPPED:
             self._dropped(event)
         self._watch()
 
     def _dropped(self, event: Event) -> None:
-        logger.warning(
-            "websocket.%s %d of %s %s is dropped: its worker gave no sign of life",
-            event.kind,
-            event.number,
-            self.request.shown,
-            self.connection.client_name,
-        )
+        logger.warning("%s is dropped: its worker gave no sign of life", self._name(event))
         self._settle()
+
+    def _name(self, event: Event) -> str:
+        return f"websocket.{event.kind} {event.number} of {self.request.shown} {self.connection.client_name}"
 
     def _settle(self) -> None:
         """An event is done: read the socket again, send the next, or end."""
@@ -550,7 +560,10 @@ class ChannelSocket(WebSocketStream):
         if ACK in message:
             for reply in message.get(REPLIES) or ():
                 self._apply(reply)
-            if self.window.ack(message[ACK]):
+            event, lost = self.window.current, LOST in message
+            if self.window.ack(message[ACK], lost):
+                if lost and event is not None:
+                    logger.warning("%s is lost with its worker: its route does not redeliver", self._name(event))
                 if SESSION in message:
                     self.window.session = message[SESSION]
                 self._settle()
@@ -564,6 +577,12 @@ class ChannelSocket(WebSocketStream):
         """Act on one reply, by the two tables of talk-api.md section 8."""
         if self.closed or self.closing:
             logger.debug("a reply to a closed socket of %s is ignored", self.request.path)
+            return
+        if ABORT in reply:
+            if self.accepted:
+                self.close(1011)
+            else:
+                self.reject(500)
             return
         text, data, close = reply.get("text"), reply.get("bytes"), reply.get("close")
         fault = _fault(reply, text, data)
@@ -585,7 +604,8 @@ class ChannelSocket(WebSocketStream):
                 logger.error("a reply to %s is ignored: close code %r", self.request.path, close)
                 return
         if text is not None or data is not None:
-            self.send_frame(self.bridge.frame_of(reply, text, data))
+            assert self.ws is not None
+            self.send_frame(self.bridge.frame_of(reply, text, data, self.ws.deflate_bits))
         if close:
             self.close(code)
 

@@ -4,7 +4,8 @@ The life of an event: it waits; ``take`` hands it out to be sent; ``sent`` says 
 window for the next. When neither an acknowledgement nor a busy note comes for ``ack_timeout``, ``check`` asks for the
 number of unread messages of the channel. None means that a worker took the event; when it gives no sign of life until
 the next question either, it died. Some mean that the event may be among them (also one that was put back), and it is
-waited for until it has expired.
+waited for until it has expired. An event whose worker died is sent again, ``REDELIVERIES`` times at most; a worker
+says by ``lost`` that its route does not want that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from fastchannels.server.timer import NEVER
 MAX_EVENTS: Final = 64
 MAX_BYTES: Final = 256 * 1024
 
+#: How often an event is sent again whose worker died.
+REDELIVERIES: Final = 3
+
 #: Seconds between the two questions: a consumer that began just before the first has sent a busy note by the second.
 _GRACE: Final = 2 * BUSY_INTERVAL
 
@@ -29,7 +33,7 @@ _GRACE: Final = 2 * BUSY_INTERVAL
 class Event:
     """One event of a socket. ``number`` is given when it is taken, so that what was never sent leaves no gap."""
 
-    __slots__ = ("content", "kind", "number", "queued", "size")
+    __slots__ = ("content", "deaths", "kind", "number", "queued", "size")
 
     def __init__(self, kind: str, content: dict[str, Any], size: int, queued: float) -> None:
         self.kind = kind
@@ -37,6 +41,8 @@ class Event:
         self.size = size
         self.queued = queued
         self.number = -1
+        #: Workers that died with it.
+        self.deaths = 0
 
 
 class Verdict(enum.Enum):
@@ -44,6 +50,7 @@ class Verdict(enum.Enum):
 
     WAIT = "nothing to do before the new deadline"
     ASK = "call answer() with the number of unread messages on the event's channel"
+    AGAIN = "send the event in flight once more"
     DROPPED = "the event in flight was given up: the window is free"
 
 
@@ -169,11 +176,13 @@ class Window:
         if last is not None:
             self._waiting.append(last)
 
-    def ack(self, number: int) -> bool:
-        """A consumer finished event ``number``. False for one that is not in flight any more."""
+    def ack(self, number: int, lost: bool = False) -> bool:
+        """A consumer finished event ``number``, or it is ``lost``. False for one that is not in flight any more."""
         event = self.current
         if event is None or event.number != number:
             return False
+        if lost:
+            self._count("worker", event)
         self.finished = event.kind == "disconnect"
         self._free()
         return True
@@ -196,13 +205,21 @@ class Window:
         return Verdict.ASK
 
     def answer(self, number: int, unread: int) -> Verdict:
-        """``unread`` messages lie on the channel of event ``number``. The verdict is ``WAIT`` or ``DROPPED``."""
+        """``unread`` messages lie on the channel of event ``number``. The verdict is ``WAIT``, ``AGAIN`` or ``DROPPED``.
+
+        After ``AGAIN`` the event is being sent, as after ``take``.
+        """
         if self.current is None or self.current.number != number or self._state is not _State.SENT:
             return Verdict.WAIT
         if unread:
             self._doubted = False
         elif self._doubted:
-            return self._drop("worker")
+            if self.current.deaths >= REDELIVERIES:
+                return self._drop("worker")
+            self.current.deaths += 1
+            self._state = _State.SENDING
+            self.deadline = NEVER
+            return Verdict.AGAIN
         else:
             self._doubted = True
             self._wait(min(_GRACE, self._ack_timeout))

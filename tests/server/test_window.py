@@ -6,7 +6,7 @@ import pytest
 
 from fastchannels.exceptions import InternalError
 from fastchannels.server.timer import NEVER
-from fastchannels.server.window import MAX_BYTES, MAX_EVENTS, Verdict, Window
+from fastchannels.server.window import MAX_BYTES, MAX_EVENTS, REDELIVERIES, Verdict, Window
 
 
 class Clock:
@@ -133,7 +133,23 @@ def test_dead_worker(window, clock):
     assert ask(window, clock, number, 0) is Verdict.WAIT
     assert clock.now == 105
     assert window.deadline == 107, "one that took it just now has time for its first note"
+    for death in range(1, REDELIVERIES + 1):
+        assert ask(window, clock, number, 0) is Verdict.AGAIN
+        assert window.current.deaths == death
+        assert window.take() is None, "it is being sent"
+        window.sent()
+        assert ask(window, clock, number, 0) is Verdict.WAIT
     assert ask(window, clock, number, 0) is Verdict.DROPPED
+    assert window.dropped == {"worker": 1}
+    assert send(window) == number + 1
+
+
+def test_a_worker_that_does_not_redeliver(window, clock):
+    number = send(window)
+    ask(window, clock, number, 0)
+    assert ask(window, clock, number, 0) is Verdict.AGAIN
+    window.sent()
+    assert window.ack(number, lost=True)
     assert window.dropped == {"worker": 1}
     assert send(window) == number + 1
 
@@ -145,7 +161,7 @@ def test_slow_worker_is_waited_for(window, clock):
         window.busy(number)
         assert window.check() is Verdict.WAIT
     assert ask(window, clock, number, 0) is Verdict.WAIT
-    assert ask(window, clock, number, 0) is Verdict.DROPPED, "it died while it worked"
+    assert ask(window, clock, number, 0) is Verdict.AGAIN, "it died while it worked"
 
 
 def test_sign_of_life_between_the_questions(window, clock):
@@ -194,6 +210,10 @@ def test_notes_and_answers_of_another_event_are_ignored(window, clock):
 
 def test_dropped_disconnect_finishes(window, clock):
     number = send(window, "disconnect")
+    for _ in range(REDELIVERIES):
+        assert ask(window, clock, number, 0) is Verdict.WAIT
+        assert ask(window, clock, number, 0) is Verdict.AGAIN
+        window.sent()
     assert ask(window, clock, number, 0) is Verdict.WAIT
     assert ask(window, clock, number, 0) is Verdict.DROPPED
     assert window.finished

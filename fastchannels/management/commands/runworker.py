@@ -127,7 +127,7 @@ def set_up_log(verbosity: int) -> None:
 
 def project_directories() -> list[Path]:
     """Where the project's own code is: its settings and its apps, but nothing that was installed."""
-    found = {Path(config.path) for config in apps.get_app_configs() if config.name != "fastchannels"}
+    found = {Path(config.path) for config in apps.get_app_configs() if config.name.partition(".")[0] != "fastchannels"}
     module = sys.modules.get(settings.SETTINGS_MODULE or "")
     if module is not None and module.__file__:
         found.add(Path(module.__file__).parent)
