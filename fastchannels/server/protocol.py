@@ -170,8 +170,14 @@ class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        if self._stream is not None:
-            self._stream.on_full()
+        stream = self._stream
+        if stream is not None:
+            if stream.body_complete and self.http2 is None:
+                # Watch what the client takes from now on, not when its next request would be due.
+                context = self.context
+                self._unsent = self.transport.get_write_buffer_size()
+                context.wheel.arm(self, min(self.deadline, context.deadline(context.config.write_timeout)))
+            stream.on_full()
         if self.websocket is not None:
             self.websocket.on_full()
 
