@@ -12,8 +12,9 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from fastchannels._core.ws import FrameParser, frame
-from fastchannels.server.websocket import TEXT, WebSocketConnection
+from fastchannels._core.websocket import WebSocketConnection
 
+TEXT = 1
 KEY = b"\x11\x22\x33\x44"
 SMALL = frame(TEXT, "x" * 32, key=KEY)
 LARGE = frame(TEXT, "x" * 65536, key=KEY)

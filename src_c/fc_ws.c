@@ -182,6 +182,10 @@ fc_status fc_ws_parser_bad_text(fc_ws_parser *parser) {
     return fail(parser, FC_ERR_UTF8, 1007, "text is not UTF-8");
 }
 
+fc_status fc_ws_parser_refuse(fc_ws_parser *parser, fc_status status, uint16_t close_code, const char *reason) {
+    return fail(parser, status, close_code, reason);
+}
+
 fc_status fc_ws_parser_close(fc_ws_parser *parser, const uint8_t *body, size_t size, uint16_t *code) {
     fc_utf8 utf8;
     *code = 0;

@@ -110,9 +110,11 @@ cdef extern from "fc_ws.h" nogil:
         fc_ws_frame frame
         uint64_t taken
         uint64_t message_size
+        uint64_t max_message_size
         const char *reason
         uint16_t close_code
         uint8_t message_opcode
+        uint8_t message_rsv
 
     void fc_ws_parser_init(fc_ws_parser *parser, fc_ws_role role, uint8_t rsv_allowed, uint64_t max_frame_size,
                            uint64_t max_message_size) noexcept
@@ -121,6 +123,9 @@ cdef extern from "fc_ws.h" nogil:
                                    size_t *used) noexcept
     int fc_ws_parser_whole(fc_ws_parser *parser, uint8_t *dst, const uint8_t *src) noexcept
     fc_status fc_ws_parser_bad_text(fc_ws_parser *parser) noexcept
+    fc_status fc_ws_parser_refuse(
+        fc_ws_parser *parser, fc_status status, uint16_t close_code, const char *reason
+    ) noexcept
     fc_status fc_ws_parser_close(fc_ws_parser *parser, const uint8_t *body, size_t size, uint16_t *code) noexcept
     int fc_ws_close_code_valid(uint32_t code) noexcept
     size_t fc_ws_header_size(uint64_t length, int masked) noexcept

@@ -12,6 +12,8 @@ cdef class WebSocketConnection(FrameParser):
     # (code, reason) of the client's close frame, until it is answered and told.
     cdef tuple farewell
     cdef int state
+    # Messages are compressed in a window of this many bits; 0: they are not.
+    cdef readonly int deflate_bits
     # The client ended the socket, so that a later send is nobody's mistake.
     cdef bint gone
     # The client takes nothing at the moment: only the last of its pings is answered, when it is over.
@@ -30,6 +32,7 @@ cdef class WebSocketConnection(FrameParser):
     cdef int end(self) except -1
     cdef int finish(self, int code, str reason) except -1
     cdef int put(self, uint8_t first, object owner, const char *data, Py_ssize_t size) except -1
+    cdef int put_message(self, int opcode, object owner, const char *data, Py_ssize_t size) except -1
     cdef char *reserve_out(self, Py_ssize_t more) except NULL
     cdef int spill(self) except -1
     cdef int push(self, Wire wire) except -1

@@ -18,7 +18,8 @@ cdef class FrameParser:
 
     cdef Py_ssize_t parse(self, const uint8_t *data, Py_ssize_t size, list events, Py_ssize_t most) except -1
     cdef object whole_message(self, const uint8_t *data)
-    cdef object joined_message(self, bint text)
+    cdef object inflated_message(self, bint text, const uint8_t *data, Py_ssize_t length)
+    cdef object joined_message(self, bint text, bint compressed)
     cdef object control_event(self)
     cdef int reserve(self, Py_ssize_t size) except -1
     cdef Py_ssize_t stop(self, Py_ssize_t size) except -1

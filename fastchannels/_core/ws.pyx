@@ -17,6 +17,8 @@ from fastchannels._core.c_fc cimport (
     FC_WS_HEADER_MAX,
     FC_WS_SERVER,
     FC_WS_TEXT,
+    FC_ERR_FORMAT,
+    FC_ERR_RANGE,
     fc_mask,
     fc_status,
     fc_ws_close_code_valid,
@@ -26,8 +28,11 @@ from fastchannels._core.c_fc cimport (
     fc_ws_parser_header,
     fc_ws_parser_init,
     fc_ws_parser_payload,
+    fc_ws_parser_refuse,
     fc_ws_parser_whole,
 )
+
+from fastchannels._core.deflate cimport INFLATED, TOO_BIG, inflate_into
 
 from fastchannels.exceptions import UsageError, WebSocketError
 
@@ -46,7 +51,8 @@ cdef class FrameParser:
     """The messages of one WebSocket, from its bytes: fragments joined, text decoded, every frame checked.
 
     ``max_message_size`` and ``max_frame_size`` are bytes of payload, 0 for no limit. ``server=False`` reads the frames
-    of a server, which are not masked.
+    of a server, which are not masked. With ``deflate`` not 0, messages may be compressed (RFC 7692), none with the help of one
+    before it; the limit is on what they stand for.
 
     Guarantees: the events do not depend on how the bytes were cut. A frame above a limit is refused at its header, and
     text at the first byte that cannot be UTF-8. A message in pieces holds at most one and a half times what arrived of
@@ -55,7 +61,7 @@ cdef class FrameParser:
     ``error`` is the ``WebSocketError`` that ended the stream, or None. Raises ``UsageError`` for a negative limit.
     """
 
-    def __cinit__(self, max_message_size=1024 * 1024, max_frame_size=0, server=True):
+    def __cinit__(self, max_message_size=1024 * 1024, max_frame_size=0, server=True, deflate=0):
         self.partial = NULL
         self.filled = 0
         self.in_payload = False
@@ -67,7 +73,7 @@ cdef class FrameParser:
         fc_ws_parser_init(
             &self.parser,
             FC_WS_SERVER if server else FC_WS_CLIENT,
-            0,
+            0x40 if deflate else 0,
             min(max_frame_size, 2**63 - 1),
             min(max_message_size, 2**63 - 1),
         )
@@ -106,7 +112,7 @@ cdef class FrameParser:
         cdef size_t used
         cdef fc_status status
         cdef uint8_t *target
-        cdef bint control, text
+        cdef bint control, text, compressed
 
         while True:
             if not self.in_payload:
@@ -135,6 +141,7 @@ cdef class FrameParser:
 
             control = self.parser.frame.opcode >= FC_WS_CLOSE
             text = self.parser.message_opcode == FC_WS_TEXT
+            compressed = self.parser.message_rsv != 0
             if control:
                 target = self.control + self.parser.taken
             else:
@@ -156,16 +163,22 @@ cdef class FrameParser:
                     return self.stop(size)
                 events.append(event)
             elif self.parser.frame.fin:
-                events.append(self.joined_message(text))
+                event = self.joined_message(text, compressed)
+                if event is None:
+                    return self.stop(size)
+                events.append(event)
             if len(events) >= most:
                 return data - begin
 
     cdef object whole_message(self, const uint8_t *data):
         # The bytes are unmasked into the object that the application gets. None: text that is not UTF-8.
         cdef Py_ssize_t length = <Py_ssize_t>self.parser.frame.length
-        if self.parser.frame.opcode != FC_WS_TEXT:
+        cdef bint is_text = self.parser.frame.opcode == FC_WS_TEXT
+        if not is_text or self.parser.frame.rsv:
             payload = PyBytes_FromStringAndSize(NULL, length)
             fc_ws_parser_whole(&self.parser, <uint8_t *>PyBytes_AS_STRING(payload), data)
+            if self.parser.frame.rsv:
+                return self.inflated_message(is_text, <const uint8_t *>PyBytes_AS_STRING(payload), length)
             return (2, payload)
         if length == 0:  # the empty str is shared: nothing may be written to it
             fc_ws_parser_whole(&self.parser, NULL, data)
@@ -180,11 +193,35 @@ cdef class FrameParser:
             fc_ws_parser_bad_text(&self.parser)
             return None
 
-    cdef object joined_message(self, bint text):
+    cdef object inflated_message(self, bint text, const uint8_t *data, Py_ssize_t length):
+        # None: it is no compressed data, too large, or text that is not UTF-8.
+        cdef const uint8_t *inflated = NULL
+        cdef size_t size = 0
+        cdef int outcome = inflate_into(data, length, self.parser.max_message_size, &inflated, &size)
+        if outcome == TOO_BIG:
+            fc_ws_parser_refuse(&self.parser, FC_ERR_RANGE, 1009, "message too big")
+            return None
+        if outcome != INFLATED:
+            fc_ws_parser_refuse(&self.parser, FC_ERR_FORMAT, 1007, "compressed data is not valid")
+            return None
+        if not text:
+            return (2, PyBytes_FromStringAndSize(<const char *>inflated, size))
+        try:
+            return (1, PyUnicode_DecodeUTF8(<const char *>inflated, size, NULL))
+        except UnicodeDecodeError:
+            fc_ws_parser_bad_text(&self.parser)
+            return None
+
+    cdef object joined_message(self, bint text, bint compressed):
         cdef PyObject *partial = self.partial
         cdef Py_ssize_t filled = self.filled
         self.partial = NULL
         self.filled = 0
+        if compressed:
+            try:
+                return self.inflated_message(text, <const uint8_t *>bytes_data(partial), filled)
+            finally:
+                Py_XDECREF(partial)
         if text:  # validated as it came, so decoding cannot fail
             try:
                 return (1, PyUnicode_DecodeUTF8(bytes_data(partial), filled, NULL))

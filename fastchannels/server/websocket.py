@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from fastchannels.exceptions import HttpError, UsageError
+from fastchannels.server.deflate import negotiate
 
 if TYPE_CHECKING:
     from fastchannels.server.events import Headers
 
-TEXT: Final = 1
-BINARY: Final = 2
 # ---------------------------------------------------------------------------------------------------- handshake
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -48,15 +47,18 @@ class Handshake:
     """The request to open a WebSocket (RFC 6455 section 4.2.1), checked.
 
     ``method`` and ``version`` are those of the HTTP request (``"GET"``, ``"1.1"``); the names in ``headers`` are lower
-    case, as in an ASGI scope. ``subprotocols`` are the offered ones, best first.
+    case, as in an ASGI scope. ``subprotocols`` are the offered ones, best first. With ``deflate``, an offer to compress
+    is accepted: then ``deflate`` is the agreement.
 
     Raises ``HandshakeError``: 405 for another method, 426 for no upgrade to WebSocket or another version than 13, 400
     for every other fault.
     """
 
-    __slots__ = ("_accept", "subprotocols")
+    __slots__ = ("_accept", "deflate", "subprotocols")
 
-    def __init__(self, method: str, headers: Iterable[tuple[bytes, bytes]], version: str) -> None:
+    def __init__(
+        self, method: str, headers: Iterable[tuple[bytes, bytes]], version: str, deflate: bool = False
+    ) -> None:
         found: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             found.setdefault(name, []).append(value)
@@ -73,6 +75,8 @@ class Handshake:
                 raise HandshakeError(400, f"the subprotocol {protocol!r} is not a token")
             if (name_ := protocol.decode("ascii")) not in self.subprotocols:
                 self.subprotocols.append(name_)
+
+        self.deflate = negotiate(_elements(found, b"sec-websocket-extensions")) if deflate else None
 
     def response(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
         """The 101 response that opens the socket over HTTP/1.1. Raises as :meth:`fields`."""
@@ -98,6 +102,8 @@ class Handshake:
                     f"subprotocol {subprotocol!r} was not offered; the client offers {self.subprotocols or 'none'}"
                 )
             fields.append((b"Sec-WebSocket-Protocol", subprotocol.encode("ascii")))
+        if self.deflate is not None:
+            fields.append((b"Sec-WebSocket-Extensions", self.deflate.response))
         for name, value in headers:
             if not _TOKEN(name) or not _VALUE(value):
                 raise UsageError(f"header {name!r}: {value!r} is not well formed")

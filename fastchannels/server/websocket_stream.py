@@ -43,6 +43,7 @@ class WebSocketStream(FrameStream):
         self._early = b""
         self._close_code = _ABNORMAL
         self._life = NEVER
+        self._since = connection.context.loop.time()
         #: Bytes of the messages in ``backlog``.
         self._kept = 0
 
@@ -134,7 +135,6 @@ class WebSocketStream(FrameStream):
         self.subprotocols = self._handshake.subprotocols
         self._log("connecting")
         context = self.connection.context
-        self._since = context.loop.time()
         context.wheel.arm(self, context.deadline(context.config.websocket_connect_timeout))
         self.begin()
 

@@ -12,9 +12,9 @@ from websockets.uri import parse_uri
 
 from fastchannels._core.websocket import WebSocketConnection
 from fastchannels.exceptions import UsageError
-from fastchannels.server.websocket import BINARY, TEXT, Handshake, HandshakeError
+from fastchannels.server.websocket import Handshake, HandshakeError
 
-CLOSE, PING, PONG = 8, 9, 10
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 KEY = b"\x01\x80\xff\x7f"
 
