@@ -82,11 +82,10 @@ class Http2Session:
         elif not self._head_since:
             self._head_since = self.connection.context.wheel.now
             self.watch()
-        if engine.out_size:
-            self.flush_soon()
-            if engine.out_size > HIGH_WATER and self.connection.write_paused:
-                # A client that asks without reading is heard no more until it reads.
-                self.connection.hold(HOLD_PIPELINE)
+        self.flush_soon()
+        if engine.out_size > HIGH_WATER and self.connection.write_paused:
+            # A client that asks without reading is heard no more until it reads.
+            self.connection.hold(HOLD_PIPELINE)
 
     def on_room(self) -> None:
         """The transport has room again."""

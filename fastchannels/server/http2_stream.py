@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from fastchannels._core.wire import Wire
 from fastchannels.exceptions import HttpError
 from fastchannels.server.events import Headers, Request
 from fastchannels.server.http import CHUNKED, NO_BODY, error_page
@@ -14,6 +13,7 @@ from fastchannels.server.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR
 from fastchannels.server.http2_headers import encode_fields, encode_response, encode_status
 from fastchannels.server.http2_outgoing import HIGH_WATER, Stream
 from fastchannels.server.stream import HttpStream
+from fastchannels.server.timer import Timed
 
 if TYPE_CHECKING:
     from fastchannels.server.config import Context
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _LINGER_SECONDS: Final = 2.0
 
 
-class Http2Stream(Wire):
-    """A ``Carrier`` (see ``stream``) over one stream; it is its own transport.
+class Http2Stream(Timed):
+    """A ``Carrier`` (see ``stream``) over one stream.
 
     ``closed`` means that nobody is served any more; what was written may still be on its way.
     """
@@ -37,6 +37,7 @@ class Http2Stream(Wire):
         "_waiters",
         "body_deadline",
         "client",
+        "closed",
         "context",
         "http",
         "peer",
@@ -47,9 +48,11 @@ class Http2Stream(Wire):
         "stalled",
         "stream",
         "websocket",
+        "write_paused",
     )
 
     def __init__(self, session: Http2Session, stream: Stream) -> None:
+        super().__init__()
         connection = session.connection
         self.session = session
         self.stream = stream
@@ -57,7 +60,7 @@ class Http2Stream(Wire):
         self.client = self.peer = connection.peer
         self.scheme = self.peer_scheme = connection.peer_scheme
         self.server = connection.server
-        self.transport = self
+        self.closed = self.write_paused = False
         self.http: HttpStream | None = None
         self.websocket: WebSocketStream | None = None
         #: Until when the next piece of the body must come.
@@ -163,7 +166,7 @@ class Http2Stream(Wire):
         """Nobody is served any more; what was written may still be on its way."""
         if not self.closed:
             self.closed = True
-            self.http = self.websocket = self.transport = None
+            self.http = self.websocket = None
             self.context.running -= 1
             self.context.note_end()
             self._wake()
