@@ -345,7 +345,9 @@ class _AckTimer(Timed):
 class ChannelSocket(WebSocketStream):
     """One socket, whose events go through a :class:`Window` to ``websocket.connect``, ``.receive``, ``.disconnect``."""
 
-    __slots__ = ("_ack_timer", "_delivering", "_paused", "_reply", "_unseen", "bridge", "layer", "told", "window")
+    __slots__ = (
+        "_ack_timer", "_code", "_delivery", "_paused", "_reply", "_unseen", "bridge", "layer", "told", "window",
+    )  # fmt: skip
 
     def __init__(self, connection: Carrier, request: Request, bridge: ChannelBridge) -> None:
         super().__init__(connection, request)
@@ -357,7 +359,10 @@ class ChannelSocket(WebSocketStream):
         self.told = False
         self._ack_timer = _AckTimer(self)
         self._reply = ""
-        self._delivering = False
+        #: Sends the events whose turn it is.
+        self._delivery: asyncio.Task[None] | None = None
+        #: How the socket ended.
+        self._code = 1012
         self._paused = False
         #: No worker was told of this socket, so none is told of its end.
         self._unseen = False
@@ -382,6 +387,7 @@ class ChannelSocket(WebSocketStream):
         if self._unseen:
             self.finish()
             return
+        self._code = code
         self.window.add("disconnect", {"path": self.request.path, "code": code})
         self._kick()
 
@@ -415,18 +421,17 @@ class ChannelSocket(WebSocketStream):
     def _kick(self) -> None:
         # A client that does not read is given no worker: the answer, and the acknowledgement with it, would find its
         # reply channel full.
-        if not self._delivering and not self._paused and self.window.ready:
-            self._delivering = True
-            self.connection.context.spawn(self._deliver())
+        if self._delivery is None and not self._paused and not self.told and self.window.ready:
+            self._delivery = self.connection.context.spawn(self._deliver())
 
     async def _deliver(self) -> None:
         """Send the events whose turn it is; ends when one is in flight."""
         window = self.window
         try:
-            while not self._paused and (event := window.take()) is not None:
+            while not (self._paused or self.told) and (event := window.take()) is not None:
                 await self._offer(event)
         finally:
-            self._delivering = False
+            self._delivery = None
         self._settle()
 
     def _message(self, event: Event) -> Message:
@@ -536,10 +541,13 @@ class ChannelSocket(WebSocketStream):
 
     async def tell(self) -> None:
         """Send the disconnect message past what is in flight, because the server ends."""
+        current = self.window.current
+        if current is not None and current.kind == "disconnect" and self._delivery is not None:
+            await asyncio.wait((self._delivery,))
         if self._unseen or self.told:
             return
         self.told = True
-        event = Event("disconnect", {"path": self.request.path, "code": 1012}, 0, 0)
+        event = Event("disconnect", {"path": self.request.path, "code": self._code}, 0, 0)
         event.number = self.window.next_number
         await self.layer.send("websocket.disconnect", self._message(event))
 
