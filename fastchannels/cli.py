@@ -72,6 +72,9 @@ def worker(argv: Sequence[str] | None = None) -> int:
 def _worker_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--threads", type=int, default=1, metavar="N", help="threads that run synchronous consumers (1)")
+    add("--processes", type=int, default=1, metavar="N", help="processes, each with its threads (1)")
+    add("--deadline", type=float, default=60, metavar="S", help="report consumers that run longer (60; 0: none)")
+    add("--shutdown-timeout", type=float, default=30, metavar="S", help="seconds for running consumers at a stop (30)")
     add("--only-channels", action="append", metavar="GLOB", help="listen only on these; may be given several times")
     add("--exclude-channels", action="append", metavar="GLOB", help="do not listen on these")
     add("-v", "--verbosity", type=int, choices=(0, 1, 2, 3), default=1, help="0 warnings, 1 information, 2, 3 more")
@@ -170,6 +173,19 @@ def _mode(launch: Launch) -> dict[str, Any]:
 
 def _run_worker(options: argparse.Namespace) -> int:
     _start(options.verbosity)
+    if options.processes < 1:
+        _complain("fastchannels-worker", UsageError(f"--processes {options.processes}: at least 1 is needed"))
+        return 2
+    if options.processes == 1:
+        return _work(options)
+    from fastchannels.management.processes import run_processes
+
+    # The project is imported in each process, so that SIGHUP brings new code.
+    return run_processes(options.processes, options.shutdown_timeout, lambda: _work(options, signal_handlers=False))
+
+
+def _work(options: argparse.Namespace, signal_handlers: bool = True) -> int:
+    """Import the project and run its consumers in this process."""
     try:
         layer = load_target(options.channel_layer, "channel_layer")
         # Asked of the class: the property imports the routing, whose own complaints are for below.
@@ -190,6 +206,9 @@ def _run_worker(options: argparse.Namespace) -> int:
             threads=options.threads,
             only_channels=options.only_channels,
             exclude_channels=options.exclude_channels,
+            shutdown_timeout=options.shutdown_timeout,
+            deadline=options.deadline or None,
+            signal_handlers=signal_handlers,
         )
     except ImproperlyConfigured as error:
         logger.critical("%s", error)

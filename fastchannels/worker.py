@@ -449,6 +449,7 @@ def run_workers(
     http_consumer: Callable[..., Any] | None = None,
     shutdown_timeout: float = 30.0,
     deadline: float | None = DEADLINE,
+    signal_handlers: bool = True,
 ) -> None:
     """Run workers in this process, in the main thread, until SIGTERM or SIGINT: what ``runworker`` does.
 
@@ -464,6 +465,7 @@ def run_workers(
         callback=callback,
         shutdown_timeout=shutdown_timeout,
         deadline=deadline,
+        signal_handlers=signal_handlers,
     )
     worker_process_ready.send(sender=group)
     group.ready()

@@ -53,3 +53,17 @@ class Leash:
                 loop.remove_reader(self._sock)
 
         loop.add_reader(self._sock, heard)
+
+    def wait(self, drain: Callable[[], None], cut: Callable[[], None]) -> None:
+        """The same for a thread without a loop, which it keeps until the supervisor is gone."""
+        self._sock.setblocking(True)
+        words = DRAIN
+        while words:
+            try:
+                words = self._sock.recv(64)
+            except OSError:
+                words = b""
+            if CUT in words:
+                cut()
+            if DRAIN in words or not words:
+                drain()

@@ -1,4 +1,4 @@
-"""``manage.py runworker``: consumers in threads of this process."""
+"""``manage.py runworker``: consumers in threads of this process, or of several."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 from django.utils import autoreload
 
 from fastchannels import DEFAULT_CHANNEL_LAYER
 from fastchannels.asgi import ChannelLayerWrapper, channel_layers
 from fastchannels.exceptions import InvalidChannelLayerError
 from fastchannels.handler import default_consumer
+from fastchannels.management.processes import run_processes
 from fastchannels.message import Message
 from fastchannels.signals import worker_process_ready
-from fastchannels.worker import WorkerGroup, prepare_workers, run_workers
+from fastchannels.worker import DEADLINE, WorkerGroup, prepare_workers, run_workers
 
 #: Seconds that running consumers get when a file changed.
 RELOAD_PATIENCE = 5.0
@@ -43,6 +45,14 @@ class Command(BaseCommand):
         add("--only-channels", action="append", metavar="GLOB", help="Listen only on these; may be repeated.")
         add("--exclude-channels", action="append", metavar="GLOB", help="Do not listen on these; may be repeated.")
         add("--threads", type=int, default=1, metavar="N", help="Consumers that run side by side (1).")
+        add("--processes", type=int, default=1, metavar="N", help="Processes, each with its threads (1).")
+        add(
+            "--deadline",
+            type=float,
+            default=DEADLINE,
+            metavar="S",
+            help=f"Report longer consumers ({DEADLINE:g}; 0: none).",
+        )
         add("--shutdown-timeout", type=float, default=30.0, metavar="S", help="Seconds for running consumers (30).")
         add("--reload", action="store_true", help="Start again when a file of the project changes.")
         add("--nostatic", action="store_false", dest="use_static_handler", help="Do not serve static files.")
@@ -54,6 +64,8 @@ class Command(BaseCommand):
         if options["channels"]:
             return self.run_channels_4(options)
         if options["reload"]:
+            if options["processes"] != 1:
+                raise CommandError("--reload is for one process")
             self.group: WorkerGroup | None = None
             try:
                 return autoreload.run_with_reloader(self.run_reloading, **options)
@@ -63,9 +75,24 @@ class Command(BaseCommand):
                 if self.group is not None:
                     self.group.join()
         try:
+            if options["processes"] != 1:
+                return self.run_processes(options)
             run_workers(self.channel_layer(options), **self.worker_options(options))
         except (ImproperlyConfigured, InvalidChannelLayerError) as error:
             raise CommandError(str(error)) from error
+
+    def run_processes(self, options: dict[str, Any]) -> None:
+        """Under a supervisor."""
+        if options["processes"] < 1:
+            raise CommandError(f"--processes {options['processes']}: at least 1 is needed")
+
+        def run() -> int:
+            run_workers(self.channel_layer(options), signal_handlers=False, **self.worker_options(options))
+            return 0
+
+        # What the checks of Django opened is of no use to two processes.
+        connections.close_all()
+        sys.exit(run_processes(options["processes"], options["shutdown_timeout"], run))
 
     def run_channels_4(self, options: dict[str, Any]) -> None:
         """Both apps may be installed, and the first one has the command (D-17)."""
@@ -94,6 +121,7 @@ class Command(BaseCommand):
             "callback": self.consumer_called if options["verbosity"] > 1 else None,
             "http_consumer": default_consumer(options["use_static_handler"], options["insecure_serving"]),
             "shutdown_timeout": options["shutdown_timeout"],
+            "deadline": options["deadline"] or None,
         }
 
     def consumer_called(self, channel: str, message: Message) -> None:

@@ -32,6 +32,8 @@ def run(*arguments):
             "module x",
         ),
         ({"CHANNEL_LAYERS": LOCAL}, ["--only-channels", "x"], "leave no channel"),
+        ({"CHANNEL_LAYERS": LOCAL}, ["--processes", "0"], "--processes 0"),
+        ({"CHANNEL_LAYERS": LOCAL}, ["--processes", "2", "--reload"], "for one process"),
         ({}, ["thumbnails"], "Channels 4, which is not in INSTALLED_APPS.*--only-channels"),
     ],
 )
@@ -68,6 +70,7 @@ def test_options_reach_the_workers(monkeypatch):
         "exclude_channels": ["c"],
         "callback": None,
         "shutdown_timeout": 2.0,
+        "deadline": 60.0,
     }
     assert second["callback"] is not None
 
