@@ -39,6 +39,9 @@ Receiver: TypeAlias = Callable[[Message], object]
 #: Names that are remembered to be received from the inbox, at most; past it all are checked again.
 MAX_READABLE: Final = 16_384
 
+#: Seconds between two looks of a thread for messages that have reached this process.
+LOCAL_PAUSE: Final = 0.05
+
 #: Layers of this process, for the one hook that a fork runs (hooks cannot be taken back, layers come and go).
 _layers: weakref.WeakSet[ChannelLayer] = weakref.WeakSet()
 
@@ -328,9 +331,10 @@ class ChannelLayer(abc.ABC):
         """The next message of any of ``channels`` with the name of its channel, or ``(None, None)``.
 
         With ``block`` it waits, ``timeout`` seconds at most when that is given, without holding the interpreter lock.
-        No channel starves another. Without ``block`` a name that ends in ``!`` stands for every process-local channel
-        of that beginning, as far as their messages have reached this process and nobody else waits for them. Raises
-        ``RuntimeError`` for any other process-local name, and for ``block`` on the thread of a running loop (D-13).
+        No channel starves another. A name that ends in ``!`` stands for every process-local channel of that beginning,
+        as far as their messages have reached this process and nobody else waits for them; a wait looks for those twenty
+        times a second. Raises ``RuntimeError`` for any other process-local name, and for ``block`` on the thread of a
+        running loop (D-13).
         """
         if block and asyncio._get_running_loop() is not None:
             raise RuntimeError("receive_many(block=True) would stop the running event loop: await receive() instead")
@@ -340,28 +344,33 @@ class ChannelLayer(abc.ABC):
             check_channel_name(channel, True)
             if "!" not in channel:
                 ordinary.append(channel)
-            elif channel.endswith("!") and not block:
+            elif channel.endswith("!"):
                 beginnings.append(channel)
             else:
                 raise RuntimeError(f"receive_many reads ordinary channels; await receive({channel!r}) on an event loop")
-        if beginnings and (not ordinary or random.random() < 0.5):
-            local = self._take_local(beginnings)
-            if local is not None:
-                return local
-            beginnings = []
-        if not ordinary:
+        if not channels:
             return None, None
         wait = timeout if block else 0.0
         ends = None if wait is None else time.monotonic() + wait
+        store_first = bool(ordinary) and random.random() < 0.5
         while True:
-            taken = self._pop_sync(ordinary, wait)
-            if taken is None:
-                return (self._take_local(beginnings) if beginnings else None) or (None, None)
-            channel, payload = taken
-            message = self._decode_or_drop(payload)
-            if message is not None:
-                self._received += 1
-                return channel, message
+            local = self._take_local(beginnings) if beginnings and not store_first else None
+            if local is not None:
+                return local
+            store_first = False
+            # The store and this process cannot be waited for at once.
+            pause = wait if not beginnings else LOCAL_PAUSE if wait is None else min(wait, LOCAL_PAUSE)
+            taken = self._pop_sync(ordinary, pause) if ordinary else None
+            if taken is not None:
+                message = self._decode_or_drop(taken[1])
+                if message is not None:
+                    self._received += 1
+                    return taken[0], message
+            else:
+                if not ordinary:
+                    time.sleep(pause or 0.0)
+                if pause == wait:
+                    return (self._take_local(beginnings) if beginnings else None) or (None, None)
             wait = None if ends is None else max(0.0, ends - time.monotonic())
 
     def group_add_sync(self, group: str, channel: str) -> None:

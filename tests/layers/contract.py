@@ -471,6 +471,22 @@ class ContractTests:
         while (message := await soon(layer.receive(source)))["n"] is not None:
             await layer.send(target, message)
 
+    async def test_thread_waits_for_local_names_of_a_beginning(self, layer: ChannelLayer) -> None:
+        local = await layer.new_channel("answers")
+        beginning = layer.non_local_name(local)
+        # From here on this loop reads what is sent to this process.
+        await layer.send(local, {"n": 0})
+        assert await soon(layer.receive(local)) == {"n": 0}
+        for wanted in ([beginning], ["jobs", beginning]):
+            waiting = asyncio.create_task(asyncio.to_thread(layer.receive_many, wanted, True, DEADLINE))
+            await asyncio.sleep(0)
+            await layer.send(local, {"n": 1})
+            assert await soon(waiting) == (local, {"n": 1})
+            assert await asyncio.to_thread(layer.receive_many, wanted, True, 0.06) == (None, None)
+        await layer.send("jobs", {"n": 2})
+        assert await asyncio.to_thread(layer.receive_many, ["jobs", beginning], True, DEADLINE) == ("jobs", {"n": 2})
+        await asyncio.to_thread(layer.close_sync)
+
     async def test_synchronous_twins(self, layer: ChannelLayer) -> None:
         local = await layer.new_channel()
 
