@@ -89,8 +89,8 @@ test-debug: $(VENV)/.test parts ## The tests of core and layers on a debug build
 test-redis-py: $(VENV)/.test parts ## The Redis layer under redis-py 5, 6, 7 and 8 (IDLE=20 seconds without a message)
 	@PYTHON=$(BIN)/python IDLE=$(or $(IDLE),20) tests/redis_py.sh
 
-test-engines: $(VENV)/.test parts ## The Redis layer on Redis 6.2, and on Valkey where that is installed
-	@PYTHON=$(BIN)/python tests/engines.sh
+test-engines: $(VENV)/.test parts ## The Redis layer on Redis 6.2, and on Valkey (VALKEY=path of a valkey-server)
+	@PYTHON=$(BIN)/python VALKEY=$(VALKEY) tests/engines.sh
 
 lint: $(VENV)/.lint ## ruff, mypy --strict, clang-format
 	@$(BIN)/ruff check .

