@@ -362,6 +362,17 @@ static void reserved_bits_of_an_extension(void) {
     EXPECT(FC_ERR_FORMAT, 1002, 2);
 }
 
+/* What the host finds wrong with a payload stays the state of the parser. */
+static void refused_by_the_host(void) {
+    static const uint8_t ping[] = {0x89, 0x80, 0, 0, 0, 0};
+    fc_ws_parser parser;
+    size_t used;
+    fc_ws_parser_init(&parser, FC_WS_SERVER, 0x40, 0, 0);
+    CHECK(fc_ws_parser_refuse(&parser, FC_ERR_RANGE, 1009, "message too big") == FC_ERR_RANGE);
+    CHECK(parser.close_code == 1009 && strcmp(parser.reason, "message too big") == 0);
+    CHECK(fc_ws_parser_header(&parser, ping, sizeof ping, &used) == FC_ERR_RANGE && used == 0);
+}
+
 /* Random frames, some of them corrupted: any outcome, but the same one however the bytes are cut. */
 static void random_streams(void) {
     static const uint8_t firsts[] = {0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8A, 0x88};
@@ -385,4 +396,4 @@ static void random_streams(void) {
 
 FC_TEST_MAIN(TEST(lengths), TEST(the_headers_themselves), TEST(bad_headers), TEST(roles), TEST(fragments), TEST(text),
              TEST(text_fails_early), TEST(close_frames), TEST(control_frame_of_125), TEST(limits), TEST(huge_lengths),
-             TEST(reserved_bits_of_an_extension), TEST(random_streams))
+             TEST(reserved_bits_of_an_extension), TEST(refused_by_the_host), TEST(random_streams))
