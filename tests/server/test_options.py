@@ -25,6 +25,7 @@ from fastchannels.server.options import (
     Whole,
     all_options,
 )
+from tests.server.options_page import PAGE, split, tables
 
 ROWS = {option.name: option for option in all_options()}
 
@@ -55,7 +56,7 @@ def test_each_field_has_a_row_and_each_row_a_field():
     fields = CONFIG_FIELDS | {field.name for field in dataclasses.fields(Launch)}
     fields |= {f"limits.{name}" for name in HttpLimits._fields}
     # For tests and for programs that make a server themselves.
-    assert fields - {option.target for option in all_options()} == {"limits", "channel_full_timeout", "ack_timeout"}
+    assert fields - {option.target for option in all_options()} == {"limits", "channel_full_timeout"}
     assert {option.target for option in all_options()} <= fields
 
 
@@ -157,3 +158,7 @@ def test_what_can_be_switched_off():
     assert ROWS["date-header"].parse("off") is False
     with pytest.raises(ValueError, match="whole number from 0 to 65535 is needed"):
         ROWS["port"].parse("off")
+
+
+def test_the_page_tells_of_every_option():
+    assert split(PAGE.read_text())[1].strip() == tables().strip(), "run: python -m tests.server.options_page"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -35,6 +36,9 @@ from fastchannels.routing import ImportFailure, import_dotted
 from fastchannels.server.server import Config, Server, new_event_loop
 from fastchannels.worker import WorkerGroup, prepare_workers
 
+#: The name that projects know from Daphne, for settings.LOGGING.
+request_log = logging.getLogger("django.channels.server")
+
 #: Workers of channel mode, unless --nothreading.
 THREADS = 4
 #: Exit status by which Django's reloader asks to be started again.
@@ -61,21 +65,26 @@ class Command(RunserverCommand):
         """End the server of another thread in good order; replaced while there is one."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Django's options, those of its staticfiles, and those of 1.x."""
+        """Django's options, those of its staticfiles, those of 1.x and of Daphne."""
         super().add_arguments(parser)  # type: ignore[arg-type]
         add = parser.add_argument
         add("--noworker", action="store_false", dest="run_worker", help="Start no worker beside the server.")
         add("--noasgi", action="store_false", dest="use_asgi", help="Run Django's own WSGI server.")
         add("--http_timeout", type=float, metavar="S", help="Seconds without progress of a request (60 with routing).")
         add("--websocket_handshake_timeout", type=float, default=5, metavar="S", help="Seconds to accept a socket (5).")
-        add("--nostatic", action="store_false", dest="use_static_handler", help="Do not serve static files.")
-        add("--insecure", action="store_true", dest="insecure_serving", help="Serve static files without DEBUG too.")
+        add("--websocket-max-message-size", type=int, metavar="BYTES", help="Largest message; 0: no limit (1048576).")
+        add("--websocket-max-frame-size", type=int, metavar="BYTES", help="Largest frame; 0: as the message (0).")
+        parser.set_defaults(use_static_handler=True, insecure_serving=False)
+        if apps.is_installed("django.contrib.staticfiles"):
+            add("--nostatic", action="store_false", dest="use_static_handler", help="Do not serve static files.")
+            add("--insecure", action="store_true", dest="insecure_serving", help="Serve them without DEBUG too.")
 
     # ------------------------------------------------------------------ what to serve
 
     def run(self, **options: Any) -> None:
         """Decide what to serve, and what starts again when a file changes."""
         set_up_log(options["verbosity"])
+        self.set_up_request_log()
         self.layer: ChannelLayerWrapper | None = None
         self.application = getattr(settings, "ASGI_APPLICATION", None)
         if options["use_asgi"]:
@@ -166,7 +175,13 @@ class Command(RunserverCommand):
         http_timeout = options["http_timeout"]
         if http_timeout is None and self.layer is not None:
             http_timeout = 60.0
+        sizes = {
+            field: limit
+            for field, name in (("ws_max_size", "message"), ("ws_max_frame_size", "frame"))
+            if (limit := _size_limit(options, name)) is not None
+        }
         config = Config(
+            **sizes,
             host="0.0.0.0" if self.addr == "0" else self.addr,
             port=int(self.port),
             root_path=settings.FORCE_SCRIPT_NAME or "",
@@ -249,8 +264,18 @@ class Command(RunserverCommand):
             f"Quit the server with {key}."
         )
 
+    def set_up_request_log(self) -> None:
+        """Show the lines of requests, unless settings.LOGGING says where they go."""
+        if not request_log.handlers:
+            handler = logging.StreamHandler(self.stdout)
+            handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%Y/%m/%d %H:%M:%S"))
+            request_log.addHandler(handler)
+            request_log.setLevel(logging.INFO)
+            request_log.propagate = False
+
     def log_action(self, protocol: str, action: str, details: dict[str, Any]) -> None:
         """One line for each response and each step of a socket."""
+        level = logging.INFO
         if protocol == "http" and action == "complete":
             status = details["status"]
             line = f"HTTP {details['method']} {details['path']} {status} "
@@ -260,17 +285,16 @@ class Command(RunserverCommand):
                 style = self.style.HTTP_NOT_MODIFIED
             elif 300 <= status < 400:
                 style = self.style.HTTP_REDIRECT
-            elif status == 404:
-                style = self.style.HTTP_NOT_FOUND
-            elif 400 <= status < 500:
-                style = self.style.HTTP_BAD_REQUEST
             elif status >= 500:
-                style = self.style.HTTP_SERVER_ERROR
+                level, style = logging.ERROR, self.style.HTTP_SERVER_ERROR
+            elif status >= 400:
+                level = logging.WARNING
+                style = self.style.HTTP_NOT_FOUND if status == 404 else self.style.HTTP_BAD_REQUEST
         else:
             words = {"connecting": "HANDSHAKING", "connected": "CONNECT", "rejected": "REJECT"}
             line = f"WebSocket {words.get(action, 'DISCONNECT')} {details['path']} [{details['client']}]"
             style = self.style.WARNING if action == "rejected" else self.style.HTTP_INFO
-        self.say(style(f"[{datetime.now():%Y/%m/%d %H:%M:%S}] {line}"))
+        request_log.log(level, "%s", style(line))
 
 
 class WorkerProcess:
@@ -372,6 +396,12 @@ def _worker_arguments(options: dict[str, Any]) -> list[str]:
         return [str(argument) for argument in autoreload.get_child_arguments()]
     finally:
         sys.argv = before
+
+
+def _size_limit(options: dict[str, Any], what: str) -> int | None:
+    """The option, or Daphne's setting for it; None when nobody says anything."""
+    given: int | None = options[f"websocket_max_{what}_size"]
+    return getattr(settings, f"DAPHNE_WEBSOCKET_MAX_{what.upper()}_SIZE", None) if given is None else given
 
 
 def _serves_static(options: dict[str, Any]) -> bool:

@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import sys
@@ -5,6 +6,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from django.test import override_settings
 from websockets.sync.client import connect
 
 from fastchannels.management.commands import runserver
@@ -142,8 +144,7 @@ class TestChannelMode:
                 lambda: project.touch("site_settings/settings.py") and fetch(f"http://127.0.0.1:{port}/pid/"), "served"
             )
             # The first process is Django's own reloader here, since our app could not be loaded when it started.
-            process.ctrl_c()
-            process.wait()
+            assert process.terminate() == 0
 
 
 def _closed(socket):
@@ -166,6 +167,17 @@ def test_a_port_that_is_taken_is_one_line(project, port):
                 assert process.wait() == 1
             assert f"Error: cannot listen on 127.0.0.1:{port}: Address already in use" in process.output
             assert "Traceback" not in process.output
+
+
+def test_a_message_that_is_too_large(project, port):
+    project.settings("DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE = 1000\n")
+    with project.manage("runserver", str(port), "--noreload") as process:
+        listening(process)
+        with connect(f"ws://127.0.0.1:{port}/") as socket:
+            assert said(socket, "x" * 1000) == "one " + "x" * 1000
+            socket.send("x" * 1001)
+            eventually(lambda: _closed(socket), "the socket closed")
+            assert socket.close_code == 1009
 
 
 class TestWithoutRouting:
@@ -209,20 +221,56 @@ class TestWithoutRouting:
             assert process.alive
 
 
-def test_lines_of_responses_and_sockets(monkeypatch):
-    lines = []
+@pytest.fixture
+def request_log(monkeypatch):
+    """Records of the logger, which settings.LOGGING has given a handler."""
+    records = []
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            records.append(record)
+
+    logger = logging.getLogger("django.channels.server")
+    monkeypatch.setattr(logger, "handlers", [Keep()])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    logger.manager._clear_cache()
+    yield records
+    logger.manager._clear_cache()
+
+
+def test_lines_of_responses_and_sockets(request_log):
     command = runserver.Command(no_color=True)
-    monkeypatch.setattr(command, "say", lines.append)
+    command.set_up_request_log()
     for status in (101, 200, 302, 304, 400, 404, 500):
-        details = {"status": status, "method": "GET", "path": "/", "client": "10.0.0.1:5", "time_taken": 0.051}
+        details = {"status": status, "method": "GET", "path": "/%s", "client": "10.0.0.1:5", "time_taken": 0.051}
         command.log_action("http", "complete", details)
     for action in ("connecting", "connected", "rejected", "disconnected"):
         command.log_action("websocket", action, {"path": "/chat/", "client": "10.0.0.1:5"})
-    texts = [line.partition("] ")[2] for line in lines]
-    assert texts[1] == "HTTP GET / 200 [0.05, 10.0.0.1:5]"
+    texts = [record.getMessage() for record in request_log]
+    assert texts[1] == "HTTP GET /%s 200 [0.05, 10.0.0.1:5]"
     assert texts[7:] == [
         f"WebSocket {word} /chat/ [10.0.0.1:5]" for word in ("HANDSHAKING", "CONNECT", "REJECT", "DISCONNECT")
     ]
+    levels = [record.levelname for record in request_log]
+    assert levels == ["INFO"] * 4 + ["WARNING"] * 2 + ["ERROR"] + ["INFO"] * 4
+
+
+def test_sizes_of_messages_by_flag_or_by_the_setting_of_daphne():
+    options = {"websocket_max_message_size": None, "websocket_max_frame_size": None}
+    assert runserver._size_limit(options, "message") is None
+    with override_settings(DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE=5, DAPHNE_WEBSOCKET_MAX_FRAME_SIZE=6):
+        assert (runserver._size_limit(options, "message"), runserver._size_limit(options, "frame")) == (5, 6)
+        assert runserver._size_limit({"websocket_max_message_size": 0}, "message") == 0
+
+
+def test_options_of_static_files_are_those_of_their_app(capsys):
+    with override_settings(INSTALLED_APPS=["fastchannels"]):
+        parser = runserver.Command().create_parser("manage.py", "runserver")
+        parsed = parser.parse_args([])
+        assert (parsed.use_static_handler, parsed.insecure_serving) == (True, False)
+        assert "--nostatic" not in parser.format_help()
+    with override_settings(INSTALLED_APPS=["fastchannels", "django.contrib.staticfiles"], STATIC_URL="/s/"):
+        assert "--nostatic" in runserver.Command().create_parser("manage.py", "runserver").format_help()
 
 
 def test_the_workers_command_line(monkeypatch):
