@@ -11,8 +11,8 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from fastchannels._core.ws import FrameParser, frame
 from fastchannels._core.websocket import WebSocketConnection
+from fastchannels._core.ws import FrameParser, frame
 
 TEXT = 1
 KEY = b"\x11\x22\x33\x44"
