@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from fastchannels.exceptions import ClientDisconnected
 from fastchannels.server.asgi_scope import Message, Reaper, as_bytes, describe, make_scope, wait, wake
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from fastchannels.server.bridge_asgi import AsgiBridge
 
 logger = logging.getLogger("fastchannels.server")
-
-#: Bytes of a request body that wait for the application before the connection stops being read.
-BODY_WINDOW: Final = 64 * 1024
 
 
 class AsgiHttp(HttpStream):
@@ -75,7 +72,7 @@ class AsgiHttp(HttpStream):
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
         self._buffered += len(data)
-        if self._buffered > BODY_WINDOW:
+        if self._buffered > self.connection.context.config.request_buffer_size:
             self.connection.hold(HOLD_BODY)
         self._progress()
         self._wake()

@@ -46,6 +46,7 @@ class Config:
     ssl_ca_certs: str | None = None  #: PEM, who may sign certificates of clients
     ssl_cert_reqs: str = "none"  #: certificates of clients: "none", "optional", "required"
     ssl_ciphers: str | None = None  #: OpenSSL's syntax, for TLS 1.2
+    ssl_handshake_timeout: float = 10.0  #: for a client's half of it, then the connection is cut
 
     # What the application sees.
     root_path: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from fastchannels.exceptions import HttpError
@@ -95,7 +96,7 @@ class Http2Stream(Timed):
             return
         self.http = http = answer if answer is not None else context.bridge.http(self, request)
         if context.observe is not None:
-            http.since = context.loop.time()
+            http.since = monotonic()
         self.body_deadline = context.deadline(context.config.body_timeout)
         http.begin()
 

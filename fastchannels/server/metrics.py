@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from fastchannels.server.bridge_channels import ChannelBridge
@@ -64,7 +65,6 @@ class Metrics:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._clock = context.loop.time
         self.started = time.time()
         #: By the first digit of the status.
         self.responses = [0] * 10
@@ -77,8 +77,9 @@ class Metrics:
         # Of sockets and connections that have ended.
         self._messages_in = self._messages_out = 0
         self._bytes_in = self._bytes_out = 0
-        self._due = self._clock() + _LAG_INTERVAL
-        self._timer: asyncio.TimerHandle = context.loop.call_at(self._due, self._tick)
+        # Not the loop's clock, which uvloop reads once a turn.
+        self._due = monotonic() + _LAG_INTERVAL
+        self._timer: asyncio.TimerHandle = context.loop.call_later(_LAG_INTERVAL, self._tick)
 
     def stop(self) -> None:
         """No longer look how late the event loop is."""
@@ -89,7 +90,7 @@ class Metrics:
     def response(self, stream: HttpStream) -> None:  # HOT: http hello, with an admin address
         """``stream`` is complete."""
         self.responses[stream.status // 100] += 1
-        elapsed = self._clock() - stream.since
+        elapsed = monotonic() - stream.since
         latency = self.latency
         latency.counts[bisect_left(LATENCIES, elapsed)] += 1
         latency.total += elapsed
@@ -113,10 +114,10 @@ class Metrics:
         self._bytes_out += connection.bytes_out
 
     def _tick(self) -> None:
-        now = self._clock()
+        now = monotonic()
         self.lag.add(max(now - self._due, 0.0))
         self._due = now + _LAG_INTERVAL
-        self._timer = self._context.loop.call_at(self._due, self._tick)
+        self._timer = self._context.loop.call_later(_LAG_INTERVAL, self._tick)
 
     # ------------------------------------------------------------ what is told
 

@@ -313,6 +313,7 @@ OPTIONS: Final[dict[str, list[Option]]] = {
             "certificates of clients",
         ),
         Option("ssl-ciphers", TEXT, "ciphers of TLS 1.2, as OpenSSL writes them", default="OpenSSL's with ECDHE"),
+        Option("ssl-handshake-timeout", SECONDS, "seconds for a client's half of the handshake of TLS"),
     ],
     "The application": [
         Option("application", TEXT, "module:attribute of an ASGI application or a channel layer"),
@@ -338,6 +339,7 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         ),
         Option("keep-alive-timeout", SECONDS, "seconds for the next request of a connection", "--timeout-keep-alive"),
         Option("layer-timeout", SECONDS, "seconds for the channel layer to take a request, then 503 (channel mode)"),
+        Option("ack-timeout", SECONDS, "seconds of silence after which a worker is doubted (channel mode)"),
         Option("application-close-timeout", SECONDS, "seconds that an application may go on after its client left"),
         Option("request-buffer-size", Whole(1, metavar="BYTES"), "bytes of a body that wait for the application"),
         Option(

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from fastchannels._core.wire import Wire
@@ -349,7 +350,7 @@ class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
                     continue
                 self._stream = stream = answer if answer is not None else context.bridge.http(self, event)
                 if context.observe is not None:
-                    stream.since = context.loop.time()
+                    stream.since = monotonic()
                 if not event.complete:
                     context.wheel.arm(self, context.deadline(context.config.body_timeout))
                 stream.begin()

@@ -31,8 +31,6 @@ from fastchannels.server.tls import tls_context
 
 logger = logging.getLogger("fastchannels.server")
 
-_HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS
-
 __all__ = ["Config", "ListenError", "Server", "new_event_loop"]
 
 
@@ -140,7 +138,9 @@ class Server:
             if listener.tls is not None:
                 http2 = INSTALLED and self.config.http2
                 options["ssl"] = tls_context(listener.tls, ("h2", "http/1.1") if http2 else ("http/1.1",))
-                options["ssl_handshake_timeout"] = _HANDSHAKE_TIMEOUT
+                # There is always a limit here: asyncio's own, where ours is off.
+                timeout = self.config.ssl_handshake_timeout
+                options["ssl_handshake_timeout"] = timeout if timeout > 0 else None
             if listener.sock.family == getattr(socket, "AF_UNIX", None):
                 self._servers.append(await context.loop.create_unix_server(factory, **options))
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fastchannels.server.events import Headers, Request
@@ -190,7 +191,7 @@ def log_response(action_logger: Callable[[str, str, dict[str, Any]], None], stre
             "status": stream.status,
             "method": request.method,
             "client": connection.client_name,
-            "time_taken": connection.context.loop.time() - stream.since,
+            "time_taken": monotonic() - stream.since,
             "size": stream.size,
         },
     )

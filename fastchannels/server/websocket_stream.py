@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any, Final
 
 from fastchannels._core.socket import FrameStream
@@ -43,7 +44,7 @@ class WebSocketStream(FrameStream):
         self._early = b""
         self._close_code = _ABNORMAL
         self._life = NEVER
-        self._since = connection.context.loop.time()
+        self._since = monotonic()
         #: Bytes of the messages in ``backlog``.
         self._kept = 0
 
@@ -280,7 +281,7 @@ class WebSocketStream(FrameStream):
         self.backlog = None
         self.connection.context.wheel.disarm(self)
         code = self._close_code if self.closing else code
-        self._log("disconnected", code=code, time_taken=self.connection.context.loop.time() - self._since)
+        self._log("disconnected", code=code, time_taken=monotonic() - self._since)
         self.on_close(code, reason)
 
     # ------------------------------------------------------------ own

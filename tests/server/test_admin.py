@@ -16,7 +16,7 @@ from tests.server.support import DEADLINE, Client, connect, port_of, serving, un
 from tests.server.test_metrics import application, parse
 
 
-class admin_client:  # noqa: N801 - used as a function
+class admin_client:
     """A raw connection to the admin address."""
 
     def __init__(self, server):

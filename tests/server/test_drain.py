@@ -62,30 +62,35 @@ async def test_an_open_connection_while_the_server_stops():
             await gate.wait()
         await application(scope, receive, send)
 
-    async with serving(slow, health_path="/health") as server:
-        async with connect(server) as first, connect(server) as health, connect(server) as half, connect(server) as ws:
-            await first.send(GET % b"/slow")
-            await until(lambda: server._context.running == 1, "the request")
-            requests = {half: GET % b"/half", health: GET % b"/health", ws: UPGRADE % b"/ws"}
-            for client, request in requests.items():
-                await client.send(request[:10])
-            await until(lambda: sum(c._in_head for c in server._context.connections) == 3, "parts of heads")
-            stopping = asyncio.ensure_future(server.stop())
-            await until(lambda: server._context.stopping, "the stop")
-            for client, request in requests.items():
-                await client.send(request[10:])
-            status, headers, body = await health.response()
-            assert (status, headers["connection"], body) == (503, "close", b"draining\n")
-            status, headers, _ = await ws.response()
-            assert (status, headers["retry-after"]) == (503, "1")
-            assert (await half.response())[2] == b"hello"
-            assert not stopping.done()
-            gate.set()
-            status, headers, body = await first.response()
-            assert (status, headers["connection"], body) == (200, "close", b"hello")
-            for client in (first, health, half, ws):
-                assert await client.read_all() == b""
-            await asyncio.wait_for(stopping, DEADLINE)
+    async with (
+        serving(slow, health_path="/health") as server,
+        connect(server) as first,
+        connect(server) as health,
+        connect(server) as half,
+        connect(server) as ws,
+    ):
+        await first.send(GET % b"/slow")
+        await until(lambda: server._context.running == 1, "the request")
+        requests = {half: GET % b"/half", health: GET % b"/health", ws: UPGRADE % b"/ws"}
+        for client, request in requests.items():
+            await client.send(request[:10])
+        await until(lambda: sum(c._in_head for c in server._context.connections) == 3, "parts of heads")
+        stopping = asyncio.ensure_future(server.stop())
+        await until(lambda: server._context.stopping, "the stop")
+        for client, request in requests.items():
+            await client.send(request[10:])
+        status, headers, body = await health.response()
+        assert (status, headers["connection"], body) == (503, "close", b"draining\n")
+        status, headers, _ = await ws.response()
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert (await half.response())[2] == b"hello"
+        assert not stopping.done()
+        gate.set()
+        status, headers, body = await first.response()
+        assert (status, headers["connection"], body) == (200, "close", b"hello")
+        for client in (first, health, half, ws):
+            assert await client.read_all() == b""
+        await asyncio.wait_for(stopping, DEADLINE)
 
 
 async def test_a_request_of_the_last_instant_is_answered():

@@ -173,6 +173,28 @@ class TestSlowClients:
                 await client.send(b"a" * 1000)
             assert (await client.response())[2] == b"4000"
 
+    async def test_what_the_application_does_not_read_waits_with_the_client(self):
+        ready = asyncio.Event()
+        size = 30 * 1024 * 1024
+
+        async def lazy(scope, receive, send):
+            if scope["type"] == "http":
+                await ready.wait()
+            await upload(scope, receive, send)
+
+        async with serving(lazy, request_buffer_size=1000) as server, connect(server) as client:
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+            await client.send(bytes(1000))
+            connection = await until(lambda: next(iter(server._context.connections), None), "the connection")
+            await until(lambda: connection.bytes_in > 1000, "the first of the body")
+            assert not connection.held
+            sending = asyncio.ensure_future(client.send(bytes(size - 1000)))
+            await until(lambda: connection.held, "the pause")
+            assert connection.bytes_in < 1024 * 1024
+            ready.set()
+            await asyncio.wait_for(sending, DEADLINE)
+            assert (await client.response())[2] == b"%d" % size
+
     async def test_the_applications_pace_is_not_the_clients(self):
         """Neither a client that waits for 100 Continue, nor one that the server does not read, is too slow."""
         ready = asyncio.Event()
@@ -182,17 +204,16 @@ class TestSlowClients:
                 await ready.wait()
             await upload(scope, receive, send)
 
-        async with serving(lazy, body_timeout=0.4) as server:
-            async with connect(server) as waiting, connect(server) as full:
-                await waiting.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
-                await full.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + bytes(200000))
-                await asyncio.sleep(1.2)
-                ready.set()
-                await waiting.read_until(b"100 Continue\r\n\r\n")
-                await waiting.send(b"body")
-                await full.send(bytes(100000))
-                assert (await waiting.response())[2] == b"4"
-                assert (await full.response())[2] == b"300000"
+        async with serving(lazy, body_timeout=0.4) as server, connect(server) as waiting, connect(server) as full:
+            await waiting.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+            await full.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + bytes(200000))
+            await asyncio.sleep(1.2)
+            ready.set()
+            await waiting.read_until(b"100 Continue\r\n\r\n")
+            await waiting.send(b"body")
+            await full.send(bytes(100000))
+            assert (await waiting.response())[2] == b"4"
+            assert (await full.response())[2] == b"300000"
 
     async def test_a_client_that_takes_nothing(self):
         async def endless(scope, receive, send):
@@ -202,11 +223,13 @@ class TestSlowClients:
             while True:
                 await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
 
-        async with serving(endless, write_timeout=0.5, keep_alive_timeout=0.5) as server:
-            async with connect(server, limit=1024) as client:
-                await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-                await until(lambda: server._context.drops.counts["write_timeout"], "the cut")
-                await until(lambda: not server._context.connections, "its end")
+        async with (
+            serving(endless, write_timeout=0.5, keep_alive_timeout=0.5) as server,
+            connect(server, limit=1024) as client,
+        ):
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await until(lambda: server._context.drops.counts["write_timeout"], "the cut")
+            await until(lambda: not server._context.connections, "its end")
 
     async def test_a_client_that_takes_little_is_served(self):
         size = 8 * 1024 * 1024
@@ -217,16 +240,18 @@ class TestSlowClients:
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body", "body": bytes(size)})
 
-        async with serving(large, write_timeout=0.5, keep_alive_timeout=0.5) as server:
-            async with connect(server, limit=65536) as client:
-                await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                got = len(await client.read_until(b"\r\n\r\n"))
-                for _ in range(8):
-                    await asyncio.sleep(0.3)
-                    got += len(await client.read_exactly(size // 10))
-                got += len(await client.read_all())
-                assert got > size
-                assert not server._context.drops.counts
+        async with (
+            serving(large, write_timeout=0.5, keep_alive_timeout=0.5) as server,
+            connect(server, limit=65536) as client,
+        ):
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            got = len(await client.read_until(b"\r\n\r\n"))
+            for _ in range(8):
+                await asyncio.sleep(0.3)
+                got += len(await client.read_exactly(size // 10))
+            got += len(await client.read_all())
+            assert got > size
+            assert not server._context.drops.counts
 
 
 def masked(payload):

@@ -61,7 +61,7 @@ async def application(scope, receive, send):
                 await send({"type": "websocket.send", "text": message["text"]})
         return None
     if scope["path"] == "/slow":
-        time.sleep(0.15)  # on the loop, as a fault would
+        time.sleep(0.15)  # noqa: ASYNC251 - on the loop, as a fault would
     status = 404 if scope["path"] == "/404" else 200
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"hello"})
@@ -75,13 +75,13 @@ async def test_a_server_counts():
             await client.get("/404")
             await client.get("/slow")
             url = f"ws://127.0.0.1:{port_of(server)}"
-            async with websockets.connect(url) as ended:
+            async with websockets.connect(url, compression=None) as ended:
                 await ended.send("abc")
                 await ended.recv()
                 await ended.close(4001)
             with pytest.raises(websockets.InvalidStatus):
                 await websockets.connect(f"{url}/no")
-            async with websockets.connect(url) as open_socket:
+            async with websockets.connect(url, compression=None) as open_socket:
                 for _ in range(3):
                     await open_socket.send("x" * 1000)
                     await open_socket.recv()
@@ -116,7 +116,7 @@ async def test_event_loop_lag():
     async with serving(application, admin="0") as server:
         lag = server._admin.metrics.lag
         await until(lambda: lag.count, "the first look")
-        time.sleep(0.9)
+        time.sleep(0.9)  # noqa: ASYNC251 - what is measured
         await until(lambda: lag.count > 1, "the second look")
         assert lag.counts[-1] == 0
         assert 0.2 < lag.total < 2
