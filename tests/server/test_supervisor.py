@@ -136,16 +136,22 @@ def test_a_worker_that_cannot_start_ends_the_whole(project, target, status, line
         assert "Traceback" not in program.output
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
-def test_sigterm_lets_responses_finish(project, whole_group):
+@pytest.mark.parametrize(
+    ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)]
+)
+def test_a_signal_lets_responses_finish(project, number, whole_group):
     with Program(project, "-p", "0", "--workers", "2") as program:
         serving(program)
         connection = program.connect("/slow")
         response = connection.getresponse()
-        program.signal_group(signal.SIGTERM) if whole_group else program.popen.terminate()
+        if whole_group:
+            program.signal_group(number)
+        else:
+            program.popen.send_signal(number)
         assert b"pid" in response.read()
         connection.close()
         assert program.wait() == 0
+        assert "Traceback" not in program.output
 
 
 def test_second_sigterm_ends_at_once(project):
