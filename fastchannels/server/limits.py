@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import sys
@@ -16,6 +17,8 @@ logger = logging.getLogger("fastchannels.server")
 
 #: Files beside the connections: the store, logs, imports, what the application opens.
 _OTHER_FILES: Final = 128
+#: As many as a server raises its own limit to; who wants more sets the limit.
+_MANY_FILES: Final = 65536
 _LOG_INTERVAL: Final = 1.0
 
 
@@ -49,6 +52,20 @@ def connection_limit(wanted: int | None) -> int:
         return sys.maxsize
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if files == resource.RLIM_INFINITY else max(files - _OTHER_FILES, files // 2)
+
+
+def raise_open_files() -> None:
+    """Let this process open more files, which connections are, than its soft limit says: up to the hard one."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # Some systems have a lower bound of their own.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def address_key(host: str) -> str | bytes:

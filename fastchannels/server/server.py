@@ -25,6 +25,7 @@ from fastchannels.server.endpoints import endpoints_of
 from fastchannels.server.http2_frames import INSTALLED
 from fastchannels.server.leash import Leash
 from fastchannels.server.lifespan import Lifespan
+from fastchannels.server.limits import raise_open_files
 from fastchannels.server.listeners import Listener, ListenError, close_listeners, open_listeners
 from fastchannels.server.protocol import connection_factory
 from fastchannels.server.tls import tls_context
@@ -309,6 +310,7 @@ class Server:
 
     def run(self, leash: Leash | None = None) -> None:
         """Serve in this thread until a signal. Raises what :meth:`start` raises."""
+        raise_open_files()
         loop = new_event_loop()
         if self.config.threads is not None:
             loop.set_default_executor(ThreadPoolExecutor(self.config.threads, "fastchannels"))

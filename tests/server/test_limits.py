@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -91,6 +93,25 @@ class TestGate:
         resource = pytest.importorskip("resource")
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         assert 0 < connection_limit(None) < files or files == resource.RLIM_INFINITY
+
+    def test_open_files(self):
+        """In a process of its own, whose limits it may change."""
+        program = textwrap.dedent(
+            """
+            import resource
+            from fastchannels.server.limits import connection_limit, raise_open_files
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+            print(connection_limit(None))
+            raise_open_files()
+            soft, after = resource.getrlimit(resource.RLIMIT_NOFILE)
+            assert after == hard
+            assert soft == (65536 if hard == resource.RLIM_INFINITY else min(hard, 65536))
+            print(connection_limit(None) == soft - 128)
+            """
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout == "128\nTrue\n"
 
     @pytest.mark.parametrize(
         ("options", "reason"),
