@@ -20,7 +20,7 @@ cdef class Route:
 cdef class Batch:
     cdef Route route             # of the first message
     cdef list waiters
-    cdef dict names              # how many messages by channel, as far as a route asks
+    cdef dict names              # how many messages by channel, here and in those before it, as far as a route asks
     cdef char *data              # the messages as the call takes them, owned
     cdef Py_ssize_t size, room
     cdef Py_ssize_t *ends        # where each of them ends in data, owned

@@ -10,6 +10,7 @@ from fastchannels._core.wake cimport CANCELLED, DONE, FAILED, PENDING, Waiter, c
 
 cdef enum:
     SIZE = 4
+    COUNTED = 512  # messages of one channel are counted for a limit below this
 
 
 cdef bytes argument(value):
@@ -177,11 +178,19 @@ cdef char *digits(char *at, Py_ssize_t number) noexcept:
     return at
 
 
+cdef Batch new_batch(Route route, dict names):
+    cdef Batch batch = Batch.__new__(Batch)
+    batch.route = route
+    batch.names = names
+    batch.waiters = []
+    return batch
+
+
 cdef class Outbox:
     """The batches of one link that nobody has written yet, by list; the sends to a list go in the order given.
 
     ``begin()`` is called when there is a first batch, ``full(batch)`` with one that holds ``most`` messages or
-    ``most_bytes`` of them, which is not kept here any more.
+    ``most_bytes`` of them; another takes its place.
     """
 
     def __init__(self, loop, begin, full, *, Py_ssize_t most, Py_ssize_t most_bytes):
@@ -196,19 +205,16 @@ cdef class Outbox:
     cpdef Waiter push(self, Route route, bytes payload):
         """Have ``payload`` sent; the waiter gives the digit that the script returns for it.
 
-        None: the batch alone holds as many messages for this channel as its route allows.
+        None: since the list was begun it was given as many messages for this channel as the route allows.
         """
         cdef Waiter waiter
         cdef Batch batch = self.batches.get(route.key)
         if batch is None:
-            batch = Batch()
-            batch.route = route
-            batch.waiters = []
+            batch = new_batch(route, None)
             if not self.batches:
                 self._begin()
             self.batches[route.key] = batch
-        if route.limit < self._most:
-            # No batch takes as many of a channel with more.
+        if route.limit < COUNTED:
             if batch.names is None:
                 batch.names = {}
             count = batch.names.get(route.channel, 0)
@@ -220,7 +226,7 @@ cdef class Outbox:
         waiter._loop = self.loop
         batch.waiters.append(waiter)
         if batch.count >= self._most or batch.size >= self._most_bytes:
-            del self.batches[route.key]
+            self.batches[route.key] = new_batch(batch.route, batch.names)
             self._full(batch)
         return waiter
 

@@ -116,11 +116,13 @@ async def test_batches_are_full_at_their_bounds_and_apart_by_list() -> None:
     written.outbox.push(route(key="j"), b"x" * 1001)
     written.outbox.push(route(key="k"), b"x")
     assert [len(batch) for batch in written.full] == [3, 3, 1]
-    assert [*written.outbox.batches] == ["i", "k"]
+    assert {key: len(batch) for key, batch in written.outbox.batches.items()} == {"i": 1, "j": 0, "k": 1}
+    assert [batch.request() is None for batch in written.outbox.clear()] == [False, True, False]
 
 
-async def test_a_batch_holds_no_more_of_a_channel_than_its_capacity() -> None:
-    written = Written()
+@pytest.mark.parametrize("most", [1, 2, 512])
+async def test_batches_hold_no_more_of_a_channel_than_its_capacity(most: int) -> None:
+    written = Written(most=most)
     pushed = [written.outbox.push(route(name, limit=2), b"x") for name in ("a", "b", "a", "a", "b", "b")]
     assert [waiter is not None for waiter in pushed] == [True, True, True, False, True, False]
 

@@ -32,9 +32,12 @@ Argument: TypeAlias = "str | bytes | int | float"
 Sink: TypeAlias = Callable[[Any], None]
 
 _MORE: Final = object()
-#: Messages, and bytes of them, that one script call takes; past either the next call is begun.
-BATCH_MESSAGES: Final = 512
+#: Messages, and bytes of them, that one script call takes (MOST in common.lua). A call that has them leaves at once:
+#: Redis works on it while the rest of the turn goes on here, and the senders come back in parts.
+BATCH_MESSAGES: Final = 128
 BATCH_BYTES: Final = 1 << 20
+#: Bytes that one read takes. A connection keeps a buffer of that size: a fresh one for each read would be as large.
+READ_SIZE: Final = 65_536
 #: How often in ``reconnect_timeout`` a silent connection is looked at; it may stay silent for one look longer.
 LOOKS: Final = 5
 
@@ -66,7 +69,7 @@ def tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One socket. ``on_reply`` is called for each reply in order, ``on_lost`` once when the socket is gone."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -76,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._sock = sock
         self._transport: asyncio.Transport | None = None
         self._parser = new_reader()
+        self._buffer = bytearray(READ_SIZE)
         self._broken: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,11 +95,14 @@ class Connection(asyncio.Protocol):
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self._loop.call_soon_threadsafe(self.abort, error)
 
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
     # HOT: benchmarks/layers.py
-    def data_received(self, data: bytes) -> None:
+    def buffer_updated(self, count: int) -> None:
         parser = self._parser
         try:
-            parser.feed(data)
+            parser.feed(self._buffer, 0, count)
             while (reply := parser.gets()) is not _MORE:
                 self.on_reply(reply)
         except Exception as error:
@@ -301,7 +308,7 @@ class Link:
     """The command connection of one event loop; opened by the first command, and again after a loss.
 
     Guarantees: commands take effect in the order in which they were given (when Redis forgot its scripts, scripts among
-    themselves); those of one tick leave in one write; sends to one list between two other commands are one script call.
+    themselves); those of one tick leave in one write; sends to one list between two other commands share script calls.
     A command that was written and then lost its connection fails with ``LayerUnavailable`` and is never written again
     (at most once); one that was not written yet waits for the next connection, up to ``reconnect_timeout``.
     """
@@ -311,7 +318,7 @@ class Link:
         self._outage = outage
         self.connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self.outbox = Outbox(loop, self._schedule, self._seal, most=BATCH_MESSAGES, most_bytes=BATCH_BYTES)
+        self.outbox = Outbox(loop, self._schedule, self._send_now, most=BATCH_MESSAGES, most_bytes=BATCH_BYTES)
         self._unwritten: list[_Request] = []
         self._sent: deque[_Request] = deque()
         #: Answered that they did not run. Writing stops until everything written is answered, so that order holds.
@@ -388,6 +395,11 @@ class Link:
         if data is not None:
             self._unwritten.append(_Request(data, _settle_batch(batch)))
 
+    def _send_now(self, batch: Batch) -> None:
+        self._seal(batch)
+        if self.stands:
+            self._write()
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -403,10 +415,14 @@ class Link:
         if self._again:
             return
         self._seal_all()
-        requests = self._unwritten
-        if not requests:
-            return
-        self._unwritten = []
+        if self._unwritten:
+            self._write()
+
+    def _write(self) -> None:
+        """What is given is written; the link stands."""
+        connection = self.connection
+        assert connection is not None
+        requests, self._unwritten = self._unwritten, []
         self._sent.extend(requests)
         connection.write(requests[0].data if len(requests) == 1 else b"".join([item.data for item in requests]))
         if self._watch is None:

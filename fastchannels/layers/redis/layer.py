@@ -256,8 +256,8 @@ class RedisChannelLayer(ProcessSide):
     # HOT: benchmarks/layers.py
     def _take_waiting(self, channel: str) -> Awaitable[Message]:
         loop = current_loop()
-        reader = self._reader
-        if reader is None or reader.loop is not loop:
+        readers = self._readers
+        if not readers or readers[0].loop is not loop:
             self._listen()
         return Take(loop, self.inbox, channel)
 

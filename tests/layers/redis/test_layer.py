@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
 import selectors
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError
 from fastchannels.layers.redis import RedisChannelLayer
+from fastchannels.layers.redis.connection import BATCH_MESSAGES
 
 from ..contract import ContractTests
 from ..redis_server import RedisServer
@@ -232,13 +234,13 @@ async def test_idle_readers_send_heartbeats_only(server: RedisServer, make_layer
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_sends_of_one_tick_are_one_script_call(server: RedisServer, make_layer: Any) -> None:
+async def test_sends_of_one_tick_share_script_calls(server: RedisServer, make_layer: Any) -> None:
     layer = make_layer(capacity=1000)
     await layer.send("jobs", {"n": -1})
     with server.client() as redis:
         redis.config_resetstat()
         await asyncio.gather(*(layer.send("jobs", {"n": n}) for n in range(300)))
-        assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+        assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == math.ceil(300 / BATCH_MESSAGES)
     assert [(await soon(layer.receive("jobs")))["n"] for _ in range(301)] == list(range(-1, 300))
 
 

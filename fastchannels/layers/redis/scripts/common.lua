@@ -24,7 +24,7 @@ end
 -- An inbox holds notes, which are entries without an age, and batches of messages: the stamp, 'b', a byte of 0, how many
 -- messages were put in before by the counter of this inbox (6 bytes), then each message behind its size (4 bytes).
 -- One call puts in MOST messages at most.
-local MOST = 512
+local MOST = 128
 
 local function batch_of(stamp, before, messages)
   return stamp .. 'b\0' .. struct.pack('>I6', before) .. messages
