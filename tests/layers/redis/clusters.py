@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from ..redis_server import RedisServer, free_port
+from ..redis_server import RedisServer
 from .sentinels import wait_for
 
 SLOTS = 16384
+#: A node speaks to the others on a port that is so much higher (before Redis 7 no other can be set).
+BUS = 10000
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+        return True
 
 
 class Cluster:
@@ -20,17 +32,15 @@ class Cluster:
 
     def __init__(self, directory: Path, patience: float) -> None:
         self.servers: list[RedisServer] = []
-        self._buses = []
-        for _ in range(6):
-            bus = free_port()
-            self._buses.append(bus)
-            config = f"nodes-{bus}.conf"
+        while len(self.servers) < 6:
             options = (
-                *("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-config-file", config),
+                *("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{len(self.servers)}.conf"),
                 *("--cluster-node-timeout", str(round(patience * 1000)), "--repl-diskless-sync-delay", "0"),
                 *("--repl-ping-replica-period", "1", "--cluster-replica-validity-factor", "0"),
             )
-            self.servers.append(RedisServer(directory, *options))
+            server = RedisServer(directory, *options)
+            if is_free(server.port + BUS):
+                self.servers.append(server)
 
     def cluster(self, server: RedisServer, *command: Any) -> Any:
         """The plain answer of ``CLUSTER``."""
@@ -47,9 +57,9 @@ class Cluster:
         for number, server in enumerate(self.servers):
             self.cluster(server, "SET-CONFIG-EPOCH", number + 1)
             if number < 3:
-                self.cluster(server, "ADDSLOTSRANGE", SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1)
-        for server, bus in zip(self.servers[1:], self._buses[1:], strict=True):
-            self.cluster(self.servers[0], "MEET", "127.0.0.1", server.port, bus)
+                self.cluster(server, "ADDSLOTS", *range(SLOTS * number // 3, SLOTS * (number + 1) // 3))
+        for server in self.servers[1:]:
+            self.cluster(self.servers[0], "MEET", "127.0.0.1", server.port)
         wait_for(lambda: all(self._info(server, "cluster_known_nodes") == "6" for server in self.servers))
         for master, replica in zip(self.servers[:3], self.servers[3:], strict=True):
             self.cluster(replica, "REPLICATE", self.number(master))
