@@ -257,7 +257,7 @@ class Http2Connection(Outgoing):
     def _header_section(self, stream_id: int, ended: bool, block: bytes) -> None:
         # Decoded in any case: the sections behind it build on the same table.
         try:
-            fields = self._decoder.decode(block, raw=True)
+            fields = self._decode(block)
         except OversizedHeaderListError:
             raise ConnectionFault(
                 ENHANCE_YOUR_CALM, "a header list of unreasonable size (limits.header_bytes)"
@@ -298,6 +298,23 @@ class Http2Connection(Outgoing):
         stream = Stream(stream_id, ended, expected, self._initial_send_window, self._stream_window)
         self.streams[stream_id] = stream
         self._events.append((REQUEST, stream, request))
+
+    def _decode(self, block: bytes) -> Any:  # HOT: http2 hello
+        """The fields of a section. One that only names entries of the table, as repeated requests do, is cheap."""
+        entry = self._decoder.header_table.get_by_index
+        fields = []
+        size = 0
+        for byte in block:
+            if not 0x80 < byte < 0xFF:
+                break
+            field = entry(byte & 0x7F)
+            size += len(field[0]) + len(field[1]) + 32
+            if size > self._decoder.max_header_list_size:
+                break
+            fields.append(field)
+        else:
+            return fields
+        return self._decoder.decode(block, raw=True)
 
     def _on_trailers(self, stream: Stream, ended: bool, fields: Any) -> None:
         if stream.ended:
