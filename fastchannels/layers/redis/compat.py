@@ -25,6 +25,7 @@ from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.hosts import parse_hosts
 from fastchannels.layers.redis.outage import Outage, ReplyError
 from fastchannels.layers.redis.places import Place, tag_of
+from fastchannels.layers.redis.session import Sessions
 
 logger = logging.getLogger("fastchannels.layer")
 
@@ -34,9 +35,6 @@ _STORED: Final = ord("0")
 HOUSEKEEPING: Final = 5.0
 SCAN_COUNT: Final = 1000
 _ZSETS: Final = ("TYPE", "zset")
-
-#: Sessions of a parent process. Their transports must not be collected here: that would act on the parent's sockets.
-_inherited: list[object] = []
 
 
 def parse_single_host(hosts: Any) -> Place:
@@ -91,7 +89,7 @@ class RedisCompatChannelLayer(CompatProcess):
         self.keys = CompatKeys(prefix)
         self.prefix = prefix
         self.reconnect_timeout = seconds("reconnect_timeout", reconnect_timeout)
-        self._sessions: dict[asyncio.AbstractEventLoop, CompatSession] = {}
+        self._sessions: Sessions[CompatSession] = Sessions()
         self._clients: weakref.WeakSet[BlockingClient] = weakref.WeakSet()
         # What the base class encodes and decodes is a body; the wire addresses and encrypts it, so it gets the keys.
         super().__init__(serializer_format=serializer_format, **options)
@@ -108,14 +106,12 @@ class RedisCompatChannelLayer(CompatProcess):
 
     def _start_process(self) -> None:
         # After a fork: the connections are the parent's, their descriptors here are closed without a word to Redis.
-        for session in self._sessions.values():
-            session.drop()
-            _inherited.append(session)
+        self._sessions.leave_to_parent()
         for client in list(self._clients):
             client.drop()
         super()._start_process()
         self._outage = Outage(self.place, self.reconnect_timeout, self._on_torn)
-        self._sessions = {}
+        self._sessions = Sessions()
         self._session_numbers = itertools.count()
         self._clients = weakref.WeakSet()
         self._local = threading.local()
@@ -138,10 +134,7 @@ class RedisCompatChannelLayer(CompatProcess):
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
-            for other, ended in list(self._sessions.items()):
-                if other.is_closed():
-                    ended.drop()
-                    self._end_session(ended)
+            self._sessions.end_closed(self._end_session)
             wake = self.keys.wake(f"{self.client_id}.{next(self._session_numbers)}")
             link = Link(loop, self._outage)
             interval = min(HOUSEKEEPING, self.group_expiry / 3)
@@ -157,12 +150,7 @@ class RedisCompatChannelLayer(CompatProcess):
                 return
             self._reader = None
         # Readers on other loops need the inboxes read there.
-        for other in list(self._sessions.values()):
-            try:
-                other.loop.call_soon_threadsafe(self._listen)
-            except RuntimeError:  # closed meanwhile
-                continue
-            break
+        self._sessions.ask_one(self._listen)
 
     def _listen(self) -> None:
         # Every loop that reads has a session, so that one of them can take over when the loop of the reader ends.

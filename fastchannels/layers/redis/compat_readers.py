@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from fastchannels.exceptions import LayerUnavailable
@@ -11,6 +11,7 @@ from fastchannels.layers.redis.connection import Link, pack
 from fastchannels.layers.redis.outage import Outage
 from fastchannels.layers.redis.popline import PopLine
 from fastchannels.layers.redis.readers import WAKE_LIFETIME, WAKE_RETRY
+from fastchannels.layers.redis.session import LoopSession
 from fastchannels.layers.redis.takers import Takers
 
 #: Messages of one inbox, and of one ordinary channel, that one pop takes at most.
@@ -213,9 +214,6 @@ class CompatReader:
         self._waking = False
         self.arm_soon()
 
-    def on_batch(self, key: str, entries: list[bytes], now: int) -> None:
-        raise NotImplementedError("a ScoredLine calls on_popped")
-
     def on_lost(self) -> None:
         self._waking = False
         if self._begun:
@@ -247,48 +245,20 @@ class CompatReader:
         self._line.drop()
 
 
-class CompatSession:
-    """The connections of one event loop: the link and the reader."""
+class CompatSession(LoopSession):
+    """The link and the reader."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, link: Link, reader: CompatReader, on_end: Callable[[CompatSession], None]
     ) -> None:
-        self.loop = loop
         self.link = link
         self.reader = reader
-        self._on_end = on_end
-        self._ended = False
-        # asyncio.run finishes the asynchronous generators of its loop while that still runs: the one place where
-        # connections can be closed in order at the end of a loop, without a task that a loop would have to cancel.
-        self._ending = self._wait_for_end()
-        try:
-            self._ending.__anext__().send(None)
-        except StopIteration:
-            pass
+        super().__init__(loop, on_end)
 
-    async def _wait_for_end(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await self._close()
-
-    async def close(self) -> None:
-        """Close every connection; no message that Redis hands over meanwhile is lost to this process."""
-        await self._ending.aclose()
-
-    async def _close(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        self._on_end(self)
+    async def _close_all(self) -> None:
         await self.reader.close()
         self.link.close()
-        # The transports report the end of their sockets in the next two rounds of the loop.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
 
-    def drop(self) -> None:
-        """Give up the sockets without the loop: it is closed, or belongs to the parent process."""
-        self._ended = True
+    def _drop_all(self) -> None:
         self.reader.drop()
         self.link.drop()

@@ -29,7 +29,7 @@ from fastchannels.layers.redis.outage import Outage, ReplyError
 from fastchannels.layers.redis.places import tag_of
 from fastchannels.layers.redis.process import InboxSide, ProcessSide, fail
 from fastchannels.layers.redis.readers import ChannelReader, InboxReader
-from fastchannels.layers.redis.session import Seat, Session
+from fastchannels.layers.redis.session import Seat, Session, Sessions
 from fastchannels.layers.redis.shards import Shards
 from fastchannels.layers.redis.waiting import pop_any
 
@@ -38,9 +38,6 @@ logger = logging.getLogger("fastchannels.layer")
 #: What the scripts say of one message.
 _STORED: Final = ord("0")
 _CHANNEL_FULL: Final = ord("2")
-
-#: Sessions of a parent process. Their transports must not be collected here: that would act on the parent's sockets.
-_inherited: list[object] = []
 
 
 #: Channels whose route is remembered, at most; past it all are found again.
@@ -123,7 +120,7 @@ class RedisChannelLayer(ProcessSide):
             )
         self.inbox_capacity = inbox_capacity
         self.reconnect_timeout = reconnect_timeout
-        self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
+        self._sessions: Sessions[Session] = Sessions()
         self._clients: weakref.WeakSet[BlockingClient] = weakref.WeakSet()
         super().__init__(**options)
         logger.info("%s speaks a wire of its own (prefix %r)", self, prefix)  # D-48
@@ -133,14 +130,12 @@ class RedisChannelLayer(ProcessSide):
 
     def _start_process(self) -> None:
         # After a fork: the connections are the parent's, their descriptors here are closed without a word to Redis.
-        for session in self._sessions.values():
-            session.drop()
-            _inherited.append(session)
+        self._sessions.leave_to_parent()
         for client in list(self._clients):
             client.drop()
         super()._start_process()
         self._outages = tuple(Outage(place, self.reconnect_timeout, self._on_torn) for place in self.shards.places)
-        self._sessions = {}
+        self._sessions = Sessions()
         self._session_numbers = itertools.count()
         self._turns = itertools.count()
         self._sender = Sender(self.codec)
@@ -157,10 +152,7 @@ class RedisChannelLayer(ProcessSide):
         return session
 
     def _open_session(self, loop: asyncio.AbstractEventLoop) -> Session:
-        for other, session in list(self._sessions.items()):
-            if other.is_closed():
-                session.drop()
-                self._end_session(session)
+        self._sessions.end_closed(self._end_session)
         number = next(self._session_numbers)
         seats = []
         for outage, keys in zip(self._outages, self._shard_keys, strict=True):
@@ -193,12 +185,7 @@ class RedisChannelLayer(ProcessSide):
         for shard in range(len(self.shards)):
             self.inbox_lost(shard)
         # Readers on other loops need the inbox read there.
-        for other in list(self._sessions.values()):
-            try:
-                other.loop.call_soon_threadsafe(self._listen)
-            except RuntimeError:  # closed meanwhile
-                continue
-            break
+        self._sessions.ask_one(self._listen)
 
     def _listen(self) -> None:
         # Every loop that reads has a session, so that one of them can take over when the loop of the reader ends.

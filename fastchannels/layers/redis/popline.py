@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 from typing import Any, Final, Protocol
@@ -21,10 +22,7 @@ _PASSING: Final = NOT_RUN | {"UNBLOCKED"}
 
 
 class PopOwner(Protocol):
-    """Who asked a :class:`PopLine`."""
-
-    def on_batch(self, key: str, entries: list[bytes], now: int) -> None:
-        """``entries`` were popped from ``key``; ``now`` is the store's clock in milliseconds right after."""
+    """Who asked a line."""
 
     def on_lost(self) -> None:
         """The connection broke while a pop waited. It is asked again by itself."""
@@ -33,12 +31,11 @@ class PopOwner(Protocol):
         """Redis stayed away for ``reconnect_timeout``, or refused the login. True: go on trying."""
 
 
-class PopLine:
+class PopLine(abc.ABC):
     """A connection that waits in one blocking pop at a time, for as long as it takes.
 
     ``TIME`` travels behind each pop, so that the age of what comes is known by the store's clock (D-07) without a round
-    trip. Redis 7 pops a batch of any of the keys by ``BLMPOP``; before that ``BLPOP`` takes one entry, and ``LPOP``
-    more when there is one key.
+    trip.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outage: Outage, owner: PopOwner) -> None:
@@ -66,7 +63,7 @@ class PopLine:
         return self._written
 
     def pop(self, keys: tuple[str, ...], count: int) -> None:
-        """Pop up to ``count`` entries of the first of ``keys`` that has any. Replaces a pop that is not written yet."""
+        """Wait for what :meth:`_command` makes of this. Replaces a pop that is not written yet."""
         assert not self._written
         self._wanted = keys, count
         connection = self.connection
@@ -79,19 +76,13 @@ class PopLine:
         data, self._expected = self._command(keys, count)
         connection.write(data + pack("TIME"))
 
+    @abc.abstractmethod
     def _command(self, keys: tuple[str, ...], count: int) -> tuple[bytes, int]:
         """The pop as bytes, and how many replies come with the one to ``TIME`` behind it."""
-        if self._multi:
-            return pack("BLMPOP", 0, len(keys), *keys, "LEFT", "COUNT", count), 2
-        if len(keys) == 1 and count > 1:
-            return pack("BLPOP", *keys, 0) + pack("LPOP", keys[0], count - 1), 3
-        return pack("BLPOP", *keys, 0), 2
 
+    @abc.abstractmethod
     def _deliver(self, replies: list[Any], now: int) -> None:
-        """Hand on what :meth:`_command` was answered."""
-        popped = replies[0]
-        entries = popped[1] if self._multi else [popped[1], *((replies[1] or []) if len(replies) == 2 else [])]
-        self._owner.on_batch(popped[0].decode("utf-8"), entries, now)
+        """Hand on what :meth:`_command` was answered; ``now`` is the store's clock in milliseconds right after."""
 
     def _on_reply(self, reply: Any) -> None:
         if not self._written:
@@ -196,3 +187,31 @@ class PopLine:
         """:meth:`close` when the loop cannot run."""
         if self.connection is not None:
             self.connection.drop()
+
+
+class BatchOwner(PopOwner, Protocol):
+    """Who asked a :class:`ListLine`."""
+
+    def on_batch(self, key: str, entries: list[bytes], now: int) -> None:
+        """``entries`` were popped from ``key``; ``now`` is the store's clock in milliseconds right after."""
+
+
+class ListLine(PopLine):
+    """A line that pops from lists: up to ``count`` entries of the first of the keys that has any.
+
+    Redis 7 pops a batch by ``BLMPOP``; before that ``BLPOP`` takes one entry, and ``LPOP`` more when there is one key.
+    """
+
+    _owner: BatchOwner
+
+    def _command(self, keys: tuple[str, ...], count: int) -> tuple[bytes, int]:
+        if self._multi:
+            return pack("BLMPOP", 0, len(keys), *keys, "LEFT", "COUNT", count), 2
+        if len(keys) == 1 and count > 1:
+            return pack("BLPOP", *keys, 0) + pack("LPOP", keys[0], count - 1), 3
+        return pack("BLPOP", *keys, 0), 2
+
+    def _deliver(self, replies: list[Any], now: int) -> None:
+        popped = replies[0]
+        entries = popped[1] if self._multi else [popped[1], *((replies[1] or []) if len(replies) == 2 else [])]
+        self._owner.on_batch(popped[0].decode("utf-8"), entries, now)

@@ -15,7 +15,7 @@ from fastchannels.layers.redis import scripts, wire
 from fastchannels.layers.redis.connection import Link
 from fastchannels.layers.redis.keys import Keys
 from fastchannels.layers.redis.outage import Outage
-from fastchannels.layers.redis.popline import CLOSE_TIMEOUT, PopLine
+from fastchannels.layers.redis.popline import CLOSE_TIMEOUT, ListLine
 from fastchannels.layers.redis.takers import Takers
 
 #: Entries of the inbox that one pop takes.
@@ -105,7 +105,7 @@ class ChannelReader:
         self._kept = kept
         self._on_kept = on_kept
         self._on_expired = on_expired
-        self._line = PopLine(loop, outage, self)
+        self._line = ListLine(loop, outage, self)
         self._takers = Takers(loop, self._arm_soon, self._keep)
         self._asked: set[str] = set()
         self._arming = False
@@ -253,7 +253,7 @@ class InboxReader:
         self._lease_key = keys.lease(owner.client_id)
         self._heartbeat = min(heartbeat, owner.group_expiry / 3)
         self._lease = lease
-        self._line = PopLine(loop, outage, self)
+        self._line = ListLine(loop, outage, self)
         self._timer: asyncio.TimerHandle | None = None
         self._beating: asyncio.Future[Any] | None = None
         self._refresh_at = loop.time() + owner.group_expiry / 3

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, TypeVar
 
 from fastchannels.layers.redis.connection import Link
 from fastchannels.layers.redis.keys import Keys
@@ -44,14 +46,11 @@ class Seat:
         self.link.drop()
 
 
-class Session:
-    """The connections of one event loop: a :class:`Seat` at each host."""
+class LoopSession(abc.ABC):
+    """The connections of one event loop, closed with it. ``on_end`` is called first."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, seats: Sequence[Seat], on_end: Callable[[Session], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[Any], None]) -> None:
         self.loop = loop
-        self.seats = tuple(seats)
         self._on_end = on_end
         self._ended = False
         # asyncio.run finishes the asynchronous generators of its loop while that still runs: the one place where
@@ -77,7 +76,7 @@ class Session:
             return
         self._ended = True
         self._on_end(self)
-        await asyncio.gather(*(seat.close() for seat in self.seats))
+        await self._close_all()
         # The transports report the end of their sockets in the next two rounds of the loop.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -85,5 +84,59 @@ class Session:
     def drop(self) -> None:
         """Give up the sockets without the loop: it is closed, or belongs to the parent process."""
         self._ended = True
+        self._drop_all()
+
+    @abc.abstractmethod
+    async def _close_all(self) -> None: ...
+
+    @abc.abstractmethod
+    def _drop_all(self) -> None: ...
+
+
+class Session(LoopSession):
+    """A :class:`Seat` at each host."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seats: Sequence[Seat], on_end: Callable[[Session], None]
+    ) -> None:
+        self.seats = tuple(seats)
+        super().__init__(loop, on_end)
+
+    async def _close_all(self) -> None:
+        await asyncio.gather(*(seat.close() for seat in self.seats))
+
+    def _drop_all(self) -> None:
         for seat in self.seats:
             seat.drop()
+
+
+S = TypeVar("S", bound=LoopSession)
+
+#: Sessions of a parent process. Their transports must not be collected here: that would act on the parent's sockets.
+_inherited: list[object] = []
+
+
+class Sessions(dict[asyncio.AbstractEventLoop, S]):
+    """The session of each event loop that uses a layer."""
+
+    def end_closed(self, on_end: Callable[[S], None]) -> None:
+        """End those of loops that were closed without finishing their generators."""
+        for loop, session in list(self.items()):
+            if loop.is_closed():
+                session.drop()
+                on_end(session)
+
+    def ask_one(self, call: Callable[[], object]) -> None:
+        """Have ``call()`` run on one of the loops, if there is any."""
+        for loop in list(self):
+            try:
+                loop.call_soon_threadsafe(call)
+            except RuntimeError:  # closed meanwhile
+                continue
+            return
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the descriptors here are closed without a word to Redis."""
+        for session in self.values():
+            session.drop()
+            _inherited.append(session)

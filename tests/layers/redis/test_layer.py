@@ -30,9 +30,9 @@ class TestContractBeforeRedis7(ContractTests):
     @pytest.fixture(autouse=True)
     def old(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from fastchannels.layers.redis.blocking import BlockingClient
-        from fastchannels.layers.redis.popline import PopLine
+        from fastchannels.layers.redis.popline import ListLine
 
-        for kind in (PopLine, BlockingClient):
+        for kind in (ListLine, BlockingClient):
             monkeypatch.setattr(kind, "_multi", property(lambda self: False, lambda self, value: None), raising=False)
 
 

@@ -10,7 +10,7 @@ import pytest
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.address import parse_host
 from fastchannels.layers.redis.outage import Outage
-from fastchannels.layers.redis.popline import PopLine
+from fastchannels.layers.redis.popline import ListLine
 
 from ..redis_server import RedisServer
 from ..waits import DEADLINE, until
@@ -41,16 +41,16 @@ def owner() -> Owner:
 
 
 @pytest.fixture
-async def line(server: RedisServer, owner: Owner) -> AsyncIterator[PopLine]:
+async def line(server: RedisServer, owner: Owner) -> AsyncIterator[ListLine]:
     with server.client(db=8) as redis:
         redis.flushdb()
-    line = PopLine(asyncio.get_running_loop(), Outage(parse_host(f"{server.url}/8"), DEADLINE), owner)
+    line = ListLine(asyncio.get_running_loop(), Outage(parse_host(f"{server.url}/8"), DEADLINE), owner)
     yield line
     line.close()
     await asyncio.sleep(0)
 
 
-async def test_pop_is_a_batch_with_the_time_of_redis(server: RedisServer, line: PopLine, owner: Owner) -> None:
+async def test_pop_is_a_batch_with_the_time_of_redis(server: RedisServer, line: ListLine, owner: Owner) -> None:
     with server.client(db=8) as redis:
         redis.rpush("b", *range(5))
         if int(redis.info("server")["redis_version"].split(".")[0]) < 7:
@@ -64,10 +64,10 @@ async def test_pop_is_a_batch_with_the_time_of_redis(server: RedisServer, line: 
 
 
 async def test_before_redis_7(
-    server: RedisServer, line: PopLine, owner: Owner, monkeypatch: pytest.MonkeyPatch
+    server: RedisServer, line: ListLine, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no = property(lambda self: False, lambda self, value: None)
-    monkeypatch.setattr(PopLine, "_multi", no, raising=False)
+    monkeypatch.setattr(ListLine, "_multi", no, raising=False)
     with server.client(db=8) as redis:
         redis.rpush("b", *range(5))
         for keys, count in ((("b",), 3), (("a", "b"), 3), (("b",), 9)):
@@ -76,7 +76,7 @@ async def test_before_redis_7(
         assert [entries for _, entries, _ in owner.batches] == [[b"0", b"1", b"2"], [b"3"], [b"4"]]
 
 
-async def test_lost_connection_is_asked_again(server: RedisServer, line: PopLine, owner: Owner) -> None:
+async def test_lost_connection_is_asked_again(server: RedisServer, line: ListLine, owner: Owner) -> None:
     line.pop(("a",), 1)
     await until(lambda: line.blocked)
     with server.client(db=8) as redis:
@@ -88,7 +88,7 @@ async def test_lost_connection_is_asked_again(server: RedisServer, line: PopLine
         await until(lambda: len(owner.batches) == 1)
 
 
-async def test_error_reply_is_told(server: RedisServer, line: PopLine, owner: Owner) -> None:
+async def test_error_reply_is_told(server: RedisServer, line: ListLine, owner: Owner) -> None:
     with server.client(db=8) as redis:
         redis.set("text", 1)
         line.pop(("text",), 1)
@@ -100,7 +100,7 @@ async def test_error_reply_is_told(server: RedisServer, line: PopLine, owner: Ow
         await until(lambda: len(owner.batches) == 1)
 
 
-async def test_pop_that_is_not_written_can_be_replaced_and_forgotten(line: PopLine, owner: Owner) -> None:
+async def test_pop_that_is_not_written_can_be_replaced_and_forgotten(line: ListLine, owner: Owner) -> None:
     line.pop(("a",), 1)
     line.pop(("b",), 1)
     line.forget()
