@@ -12,12 +12,14 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from benchmarks.parts import HERE, OURS, PEERS, next_record, running
+from benchmarks.parts import HERE, OURS, PEERS, free_port, next_record, running, wait_for_port
 
 DRIVERS = HERE / "drivers"
 LAYERS = ("fastchannels", "core", "pubsub")
@@ -25,7 +27,6 @@ ATTACHED = "fastchannels, attached"
 RAW = "raw hiredis"
 REDIS_BENCHMARK = "redis-benchmark"
 IDLE_SECONDS = 10.0
-PACE = 0.02  # seconds between two group sends whose cost for Redis is compared
 
 
 class Setting(NamedTuple):
@@ -126,8 +127,13 @@ def round_trip(rival: str, setting: Setting) -> Figures:
             return {"p50, µs": next_record(caller)["p50_us"]}
 
 
-def group(rival: str, setting: Setting, processes: int, members: int, ahead: int, pace: float = 0.0) -> Figures:
-    """``members`` in each of ``processes``; ``ahead`` group messages under way. All that its scenarios show."""
+def group(
+    rival: str, setting: Setting, processes: int, members: int, ahead: int, cost: Callable[[str], float] = redis_cpu
+) -> Figures:
+    """``members`` in each of ``processes``; ``ahead`` group messages under way. All that its scenarios show.
+
+    ``cost(url)`` grows with what Redis does.
+    """
     read_end, write_end = os.pipe()
     try:
         with contextlib.ExitStack() as stack:
@@ -136,12 +142,12 @@ def group(rival: str, setting: Setting, processes: int, members: int, ahead: int
                 for _ in range(processes)
             ]
             ready, *_ = [next_record(receiver) for receiver in receivers]
-            options = {"ahead": ahead, "receivers": processes, "pace": pace}
+            options = {"ahead": ahead, "receivers": processes}
             sender = stack.enter_context(driver(rival, "send_group", setting, read_end, **options))
-            before = redis_cpu(setting.url)
+            before = cost(setting.url)
             tell(sender, ready)
             sent = next_record(sender)
-            redis = redis_cpu(setting.url) - before
+            redis = cost(setting.url) - before
             got = [next_record(receiver) for receiver in receivers]
     finally:
         os.close(read_end)
@@ -153,6 +159,7 @@ def group(rival: str, setting: Setting, processes: int, members: int, ahead: int
         "lost": sent["sent"] * members * processes - received,
         "p50, ms": sent["p50_ms"],
         "Redis CPU, µs a group_send": redis / sent["sent"] * 1e6,
+        "Redis, cost a group_send": redis / sent["sent"],
     }
 
 
@@ -166,10 +173,34 @@ def large_group(rival: str, setting: Setting) -> Figures:
     return {name: figures[name] for name in ("p50, ms", "Redis CPU, µs a group_send", "lost")}
 
 
+@contextlib.contextmanager
+def counted_redis() -> Iterator[tuple[str, Callable[[str], float]]]:
+    """A Redis under callgrind, and a function that tells how many instructions it has run."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        port = free_port()
+        command = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={directory}/out", "redis-server"]
+        # Little that it does by itself.
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--hz", "1", "--dir", directory]
+        server = stack.enter_context(running([*command, *options], stdout=subprocess.DEVNULL))
+        wait_for_port(port, server)
+
+        def count(url: str) -> float:
+            # A dump holds what was run since the one before it.
+            subprocess.run(["callgrind_control", "--dump", str(server.pid)], check=True, capture_output=True)
+            dumps = [path.read_text() for path in Path(directory).glob("out.*")]
+            return sum(
+                int(found[1]) for text in dumps if (found := re.search(r"^(?:summary|totals): (\d+)", text, re.M))
+            )
+
+        yield f"redis://127.0.0.1:{port}", count
+
+
 def cost_by_members(rival: str, setting: Setting) -> Figures:
-    """Ours alone; the rival is the number of members. At one pace, so that the caches of Redis are equally cold."""
-    figures = group(ATTACHED, setting, 1, int(rival.split()[0].replace(",", "")), 1, PACE)
-    return {name: figures[name] for name in ("Redis CPU, µs a group_send", "lost")}
+    """Ours alone; the rival is the number of members. In instructions: time is longer in caches that others emptied."""
+    with counted_redis() as (url, count):
+        figures = group(ATTACHED, setting._replace(url=url), 1, int(rival.split()[0].replace(",", "")), 1, count)
+    return {"Redis instructions a group_send": figures["Redis, cost a group_send"], "lost": figures["lost"]}
 
 
 def join_and_leave(rival: str, setting: Setting, apart: bool = False) -> Figures:

@@ -224,8 +224,6 @@ async def send_group(layer, arguments) -> None:
                 break
             continue
         times.append(time.perf_counter() - start)
-        if arguments.pace:
-            await asyncio.sleep(arguments.pace)
     report(sent=sent, p50_ms=statistics.median(times) * 1e3 if times else 0.0, cpu=time.process_time() - cpu)
 
 
@@ -284,7 +282,6 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--ahead", type=int, default=1)
     parser.add_argument("--receivers", type=int, default=1)
-    parser.add_argument("--pace", type=float, default=0.0)
     parser.add_argument("--credit", type=int, default=-1)
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
     arguments = parser.parse_args()
