@@ -175,13 +175,7 @@ class Command(RunserverCommand):
         http_timeout = options["http_timeout"]
         if http_timeout is None and self.layer is not None:
             http_timeout = 60.0
-        sizes = {
-            field: limit
-            for field, name in (("ws_max_size", "message"), ("ws_max_frame_size", "frame"))
-            if (limit := _size_limit(options, name)) is not None
-        }
         config = Config(
-            **sizes,
             host="0.0.0.0" if self.addr == "0" else self.addr,
             port=int(self.port),
             root_path=settings.FORCE_SCRIPT_NAME or "",
@@ -190,6 +184,8 @@ class Command(RunserverCommand):
             ws_protocols=getattr(settings, "CHANNELS_WS_PROTOCOLS", ()),
             graceful_timeout=GRACE,
         )
+        config.ws_max_size = _size_limit(options, "message", config.ws_max_size)
+        config.ws_max_frame_size = _size_limit(options, "frame", config.ws_max_frame_size)
 
         def listening(server: Server) -> None:
             self.banner(server)
@@ -398,10 +394,10 @@ def _worker_arguments(options: dict[str, Any]) -> list[str]:
         sys.argv = before
 
 
-def _size_limit(options: dict[str, Any], what: str) -> int | None:
-    """The option, or Daphne's setting for it; None when nobody says anything."""
+def _size_limit(options: dict[str, Any], what: str, default: int) -> int:
+    """The option, or Daphne's setting for it."""
     given: int | None = options[f"websocket_max_{what}_size"]
-    return getattr(settings, f"DAPHNE_WEBSOCKET_MAX_{what.upper()}_SIZE", None) if given is None else given
+    return getattr(settings, f"DAPHNE_WEBSOCKET_MAX_{what.upper()}_SIZE", default) if given is None else given
 
 
 def _serves_static(options: dict[str, Any]) -> bool:

@@ -257,10 +257,10 @@ def test_lines_of_responses_and_sockets(request_log):
 
 def test_sizes_of_messages_by_flag_or_by_the_setting_of_daphne():
     options = {"websocket_max_message_size": None, "websocket_max_frame_size": None}
-    assert runserver._size_limit(options, "message") is None
+    assert runserver._size_limit(options, "message", 9) == 9
     with override_settings(DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE=5, DAPHNE_WEBSOCKET_MAX_FRAME_SIZE=6):
-        assert (runserver._size_limit(options, "message"), runserver._size_limit(options, "frame")) == (5, 6)
-        assert runserver._size_limit({"websocket_max_message_size": 0}, "message") == 0
+        assert (runserver._size_limit(options, "message", 9), runserver._size_limit(options, "frame", 9)) == (5, 6)
+        assert runserver._size_limit({"websocket_max_message_size": 0}, "message", 9) == 0
 
 
 def test_options_of_static_files_are_those_of_their_app(capsys):
