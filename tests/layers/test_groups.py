@@ -21,7 +21,9 @@ def test_first_and_last_member() -> None:
     assert not groups.discard("g", "a")
     assert groups.discard("g", "b")
     assert groups.groups() == []
+    assert "g" not in groups
     assert groups.add("g", "b")
+    assert "g" in groups
 
 
 def test_discard_channel() -> None:

@@ -94,6 +94,25 @@ async def test_send_cancelled_before_it_is_written_is_not_sent(link: Link) -> No
     assert await bodies(link, "r") == []
 
 
+async def test_what_is_written_at_once_keeps_its_place(link: Link) -> None:
+    replies: list[object] = []
+    assert link.stands
+    push(link, "q", b"before")
+    mark = link.write(replies.append, ("RPUSH", "q", "......now"), ("PEXPIRE", "q", 60_000))
+    assert link.ends_with(mark)
+    push(link, "q", b"after")
+    assert not link.ends_with(mark)
+    assert await bodies(link, "q") == [b"before", b"now", b"after"]
+    assert replies == [2]
+    mark = link.write(replies.append, ("RPUSH", "q", "......x"))
+    await until(lambda: len(replies) == 2)
+    assert not link.ends_with(mark)
+    link.write(replies.append, ("BLPOP", "none", 0))
+    link.close()
+    assert isinstance(replies[2], LayerUnavailable)
+    assert not link.stands
+
+
 async def test_error_reply_reaches_its_caller_only(link: Link) -> None:
     await soon(link.call("SET", "text", "x"))
     wrong, right = link.call("LLEN", "text"), link.call("LLEN", "none")
