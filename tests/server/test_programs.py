@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import sys
 
 import pytest
 
-from tests.flows.processes import Process
+from tests.flows.processes import Process, eventually
 from tests.server.certificates import PASSWORD, Authority
 from tests.server.programs import Program, ask_unix, make_project
 
@@ -78,6 +80,25 @@ def test_tls_of_flags(project, authority, workers):
     with Program(project, "-p", "0", *tls, *workers) as program:
         assert program.ask(context=authority.client())["scheme"] == "https"
         assert f"Listening on https://127.0.0.1:{program.port}" in program.output
+
+
+def test_sighup_takes_up_a_renewed_certificate(project, authority):
+    certificate, key = authority.issue("localhost")
+    tls = ["--ssl-certfile", certificate, "--ssl-keyfile", key]
+    with Program(project, "-p", "0", *tls, "--workers", "1") as program:
+        assert program.ask(context=authority.client())["scheme"] == "https"
+        (project / "new").mkdir()
+        renewed = Authority(project / "new", "renewed")
+        for old, new in zip((certificate, key), renewed.issue("localhost"), strict=True):
+            os.replace(new, old)
+        program.hang_up()
+        eventually(lambda: len(program.workers()) == 2, "the new worker serves")
+
+        def seen():
+            with contextlib.suppress(ssl.SSLError):
+                return program.ask(context=renewed.client())["scheme"] == "https"
+
+        eventually(seen, "the new certificate is shown")
 
 
 def test_tls_of_an_endpoint_beside_others(project, authority):
