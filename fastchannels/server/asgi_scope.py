@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
@@ -17,29 +18,29 @@ Application = Callable[
     [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 
+
+def single_callable(application: Callable[..., Any]) -> Application:
+    """``application``, or for one of ASGI 2, ``application(scope)(receive, send)``, what speaks ASGI 3 for it."""
+    if _takes(application, 3) or not _takes(application, 1):
+        return application
+
+    async def run(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await application(scope)(receive, send)
+
+    return run
+
+
+def _takes(application: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(application).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # of a built-in that does not tell
+        return count == 3
+    return True
+
+
 logger = logging.getLogger("fastchannels.server")
-
-_SPEC_VERSION: Final = "2.5"
-
-
-def make_scope(connection: Carrier, request: Request, kind: str, state: dict[str, Any] | None) -> dict[str, Any]:
-    secure = connection.scheme == "https"
-    scope = {
-        "type": kind,
-        "asgi": {"version": "3.0", "spec_version": _SPEC_VERSION},
-        "http_version": request.version,
-        "scheme": connection.scheme if kind == "http" else ("wss" if secure else "ws"),
-        "path": request.path,
-        "raw_path": request.raw_path,
-        "query_string": request.query_string,
-        "root_path": connection.context.config.root_path if request.root_path is None else request.root_path,
-        "headers": request.headers,
-        "client": connection.client,
-        "server": connection.server,
-    }
-    if state is not None:
-        scope["state"] = state.copy()
-    return scope
 
 
 class Reaper(Timed):
@@ -62,20 +63,6 @@ class Reaper(Timed):
 def describe(connection: Carrier, request: Request) -> str:
     kind = "websocket" if request.websocket else request.method
     return f"{kind} {request.shown} of {connection.client_name}"
-
-
-async def wait(context: Context, waiters: list[asyncio.Future[None]]) -> None:
-    """Wait for ``wake``. Each caller has a future of its own: cancelling one leaves the others."""
-    waiter = context.loop.create_future()
-    waiters.append(waiter)
-    await waiter
-
-
-def wake(waiters: list[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
 
 
 def as_bytes(value: Any, what: str) -> bytes:

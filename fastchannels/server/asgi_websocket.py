@@ -7,9 +7,10 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from fastchannels._core.exchange import make_scope
 from fastchannels._core.socket import Mailbox, Sender
 from fastchannels.exceptions import ClientDisconnected
-from fastchannels.server.asgi_scope import Message, Reaper, as_bytes, describe, make_scope
+from fastchannels.server.asgi_scope import Message, Reaper, as_bytes, describe
 from fastchannels.server.events import Request
 from fastchannels.server.stream import Carrier, HttpStream
 from fastchannels.server.websocket_stream import WebSocketStream

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastchannels.server.asgi_http import AsgiHttp
-from fastchannels.server.asgi_scope import Application
+from fastchannels.server.asgi_scope import Application, single_callable
 from fastchannels.server.asgi_websocket import AsgiWebSocket
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
@@ -18,7 +18,7 @@ class AsgiBridge:
 
     def __init__(self, context: Context, application: Application) -> None:
         self.context = context
-        self.application = application
+        self.application = single_callable(application)
         self.state: dict[str, Any] | None = None
 
     def http(self, connection: Carrier, request: Request) -> HttpStream:

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastchannels._core.http1 import Shared
 from fastchannels.server.front import Front
 from fastchannels.server.http import CommonHeaders, HttpLimits
 from fastchannels.server.limits import Drops, Gate, connection_limit
@@ -136,11 +137,15 @@ class Bridge(Protocol):
     def websocket(self, connection: Carrier, request: Request) -> WebSocketStream: ...
 
 
-class Context:
+class Context(Shared):
     """What all connections of a server share."""
 
     def __init__(self, config: Config, action_logger: ActionLogger | None = None) -> None:
         self.config = config
+        self.root_path = config.root_path
+        self.http_timeout = config.http_timeout or 0.0
+        self.request_buffer_size = config.request_buffer_size
+        self.keep_alive_timeout = config.keep_alive_timeout
         self.wheel = Wheel()
         self.common = CommonHeaders(config.server_name, config.date_header, config.headers)
         self.action_logger = action_logger
@@ -167,8 +172,6 @@ class Context:
         self._front = Front(config, self, trusted)
         self.front = self._front if self._front.needed else None
         self._held: list[HttpStream] = []
-        self.bridge: Bridge
-        self.loop: asyncio.AbstractEventLoop
 
     def deadline(self, seconds: float | None) -> float:
         """The time in ``seconds``; never, for no limit."""

@@ -40,6 +40,7 @@ class Http2Stream(Timed):
         "client",
         "closed",
         "context",
+        "extensions",
         "http",
         "peer",
         "peer_scheme",
@@ -61,6 +62,7 @@ class Http2Stream(Timed):
         self.client = self.peer = connection.peer
         self.scheme = self.peer_scheme = connection.peer_scheme
         self.server = connection.server
+        self.extensions = connection.extensions
         self.closed = self.write_paused = False
         self.http: HttpStream | None = None
         self.websocket: WebSocketStream | None = None

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from fastchannels.exceptions import UsageError
-from fastchannels.server.asgi_scope import Application
+from fastchannels.server.asgi_scope import Application, single_callable
 
 logger = logging.getLogger("fastchannels.server")
 
@@ -18,7 +18,7 @@ class Lifespan:
     """
 
     def __init__(self, application: Application, required: bool = False) -> None:
-        self._application = application
+        self._application = single_callable(application)
         self._required = required
         self._refusal: Exception | None = None
         self._task: asyncio.Task[None] | None = None

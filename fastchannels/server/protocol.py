@@ -13,12 +13,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from fastchannels._core.wire import Wire
+from fastchannels._core.http1 import Http1
 from fastchannels.exceptions import HttpError
 from fastchannels.server.config import Context
-from fastchannels.server.events import BodyEnd, Request
-from fastchannels.server.http import HttpParser, error_page
-from fastchannels.server.http1_stream import Http1Framing
+from fastchannels.server.events import BodyEnd, Headers, Request
+from fastchannels.server.http import HttpParser, encode_head, error_page
 from fastchannels.server.http2_frames import INSTALLED, NOT_SPOKEN, PREFACE
 from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
 from fastchannels.server.timer import NEVER, NO_SLOT
@@ -26,6 +25,7 @@ from fastchannels.server.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
     from fastchannels.server.http2_session import Http2Session
+    from fastchannels.server.websocket import Handshake
 
 logger = logging.getLogger("fastchannels.server")
 
@@ -37,6 +37,13 @@ _LINGER_SECONDS: Final = 2.0
 _REFUSAL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 )
+
+#: What an application may ask for beside the usual, of a connection without TLS.
+_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
+    "http.response.early_hint": {},
+    "http.response.pathsend": {},
+    "http.response.zerocopysend": {},
+}
 
 _NOT_A_REQUEST = Request("GET", "", b"", b"", "1.1", [])
 
@@ -50,51 +57,37 @@ def _address(value: Any) -> Address | None:
     return None
 
 
-class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
+class Connection(Http1, asyncio.BufferedProtocol):
     """One accepted connection. Its own deadline is that of what the client owes: a head, a body, taking its answer."""
 
     __slots__ = (
         "_early",
-        "_holds",
-        "_in_head",
-        "_linger",
-        "_parser",
-        "_requests_left",
-        "_stream",
         "_unsent",
         "_waiters",
-        "client",
-        "context",
         "http2",
-        "peer",
-        "peer_scheme",
-        "scheme",
-        "server",
         "websocket",
     )
 
     def __init__(self, context: Context, buffer: memoryview | None = None) -> None:
         super().__init__()
         self.context = context
-        #: Who sent the request; for one that came through a trusted proxy, whom the proxy names.
-        self.client: Address | None = None
-        #: The other end of the transport.
-        self.peer: Address | None = None
-        self.peer_scheme = "http"
-        self.server: Address | None = None
-        self.scheme = "http"
+        # ``client`` is who sent the request, or for one that came through a trusted proxy, whom the proxy names;
+        # ``peer`` is the other end of the transport.
+        self.client = self.peer = self.server = None
+        self.scheme = self.peer_scheme = "http"
+        self.extensions = _EXTENSIONS
         self.websocket: WebSocketStream | None = None
         # Each read is consumed before the next one, so all connections of a thread read into one buffer.
         self.read_into(buffer if buffer is not None else memoryview(bytearray(_READ_SIZE)))
-        #: An ``HttpParser``, or the session of HTTP/2; the first bytes tell which.
-        self._parser: Any = None
+        # ``_parser`` is an ``HttpParser``, or the session of HTTP/2; the first bytes tell which.
+        self._parser = None
         #: Bytes that may become the preface of HTTP/2.
         self._early = b""
         self.http2: Http2Session | None = None
-        self._stream: HttpStream | None = None
+        self._stream = None
         self._holds = 0
         self._linger = -1
-        #: Part of a request head is here.
+        # Part of a request head is here.
         self._in_head = False
         self._requests_left = context.config.keep_alive_requests
         #: Bytes that the client had not taken when its time was over last.
@@ -135,13 +128,17 @@ class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
             self._open(data)
         else:
             self._parser.feed(data)
-            if self._parser.events:
-                self._pump()
-            elif self._stream is None and not self._in_head:
-                self._in_head = True
-                context = self.context
-                if context.config.header_timeout:
-                    context.wheel.arm(self, context.deadline(context.config.header_timeout))
+            self.parsed()
+
+    def parsed(self) -> None:
+        """Act on what the parser reported, or wait for the rest of a head no longer than that may take."""
+        if self._parser.events:
+            self._pump()
+        elif self._stream is None and not self._in_head:
+            self._in_head = True
+            context = self.context
+            if context.config.header_timeout:
+                context.wheel.arm(self, context.deadline(context.config.header_timeout))
 
     def eof_received(self) -> bool:
         return False
@@ -230,6 +227,15 @@ class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
         self.fd = -1
         self.transport.close()
 
+    def answer(self, request: Request, status: int, headers: Headers, page: bytes) -> None:
+        """Send a whole response that the server makes itself, and close."""
+        self.write(encode_head(request, status, headers, self.context.common, False)[0] + page)
+        self.close_after_answer()
+
+    def accept_socket(self, handshake: Handshake, subprotocol: str | None, headers: Headers) -> None:
+        """Write the 101 response. Raises as ``Handshake.response``."""
+        self.write(handshake.response(subprotocol, [*self.context.common.pairs, *headers]))
+
     def close_after_answer(self) -> None:
         """Close, but read on for a moment: unread input would make the system reset the connection."""
         if self._linger >= 0 or self.transport.is_closing():
@@ -264,7 +270,7 @@ class Connection(Wire, Http1Framing, asyncio.BufferedProtocol):
                 self.release(HOLD_BODY)
             if self._parser.events:
                 # Not now: the application whose answer this was has not returned yet.
-                context.loop.call_soon(self._pump)
+                context.loop.call_soon(self.parsed)
         elif stream.body_complete and not self._parser.events and self._linger < 0:
             self.transport.close()
         else:

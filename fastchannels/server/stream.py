@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from fastchannels._core import http1
 from fastchannels.server.events import Headers, Request
-from fastchannels.server.http import NO_BODY, error_page
-from fastchannels.server.timer import NEVER, NO_SLOT, Timed
+from fastchannels.server.http import error_page
 
 if TYPE_CHECKING:
     from fastchannels.server.config import Context
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Reasons to pause reading a connection; it goes on when none is left.
 HOLD_PIPELINE: Final = 1  #: the next request waits for the response before it
-HOLD_BODY: Final = 2  #: the application has not taken the body that is here
+HOLD_BODY: Final = 2  #: the application has not taken the body that is here (known to _core/exchange)
 HOLD_SOCKET: Final = 4  #: the application or the worker lags behind the frames
 HOLD_RATE: Final = 8  #: a socket sends more than it may
 
@@ -34,6 +34,8 @@ class Carrier(Protocol):
     scheme: str
     #: What was written waits for the client: see ``drain``.
     write_paused: bool
+    #: What a request may ask for beside the usual, as the scope's ``extensions`` names it.
+    extensions: dict[str, dict[str, Any]]
 
     @property
     def client_name(self) -> str | None: ...
@@ -59,7 +61,8 @@ class Carrier(Protocol):
     def accept_socket(self, handshake: Handshake, subprotocol: str | None, headers: Headers) -> None:
         """Open the WebSocket. Raises as ``Handshake.response``."""
 
-    # How a response is framed: what ``HttpStream`` promises, in the version's own form.
+    # How a response is framed: what ``HttpStream`` promises, in the version's own form. Of a connection of HTTP/1 these
+    # are compiled, and not called.
 
     def start_response(self, stream: HttpStream, status: int, headers: Iterable[Iterable[bytes]]) -> None: ...
 
@@ -70,97 +73,10 @@ class Carrier(Protocol):
     def inform(self, stream: HttpStream, status: int, headers: Headers) -> None: ...
 
 
-class HttpStream(Timed):
+class HttpStream(http1.HttpStream):
     """Subclassed by each bridge: it calls ``start``, ``body``, ``fail``; the connection calls the ``on_`` methods."""
 
-    # One is made for each request, so what most never change stays on the class.
-    #: ``start`` was called; its head may still be held, see ``begun``.
-    started = False
-    #: The response is complete.
-    done = False
-    #: The client left, or was cut off, before the response was complete.
-    disconnected = False
-    #: The client sends no body before it is told to (``Expect: 100-continue``).
-    waits_for_continue = False
-    status = 0
-    size = 0
-    #: When it began, for the action logger.
-    since = 0.0
-    # For the carrier: the head that is held, in its form, and how the body is framed (see ``http.encode_head``).
-    head: Any = None
-    framing: int = NO_BODY
-
-    def __init__(self, connection: Carrier, request: Request) -> None:
-        self.deadline = NEVER
-        self._slot = NO_SLOT
-        self.connection = connection
-        self.request = request
-        #: The whole request has been read.
-        self.body_complete = request.complete
-        self.keep_alive = request.keep_alive
-
-    # ------------------------------------------------------------ what a bridge overrides
-
-    def begin(self) -> None:
-        """The head of the request is here."""
-
-    def on_body(self, data: bytes) -> None:
-        """A piece of the request's body."""
-
-    def on_body_end(self) -> None:
-        """The request is complete."""
-
-    def on_end(self) -> None:
-        """The response is complete, or the client left (``disconnected``). Nothing more is called."""
-
-    def on_full(self) -> None:
-        """The client reads too slowly: stop writing until ``on_room``."""
-
-    def on_room(self) -> None:
-        """End of ``on_full``."""
-
-    # ------------------------------------------------------------ what a bridge calls
-
-    @property
-    def begun(self) -> bool:
-        """Something of the response has left; it can no longer become an error page."""
-        return self.started and self.head is None
-
-    def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
-        """Set status and headers. They leave with the first piece of the body, or by ``flush``.
-
-        Raises ``ValueError`` or ``TypeError`` for what may not stand in a response head.
-        """
-        self.connection.start_response(self, status, headers)
-        self.status = status
-        self.started = True
-
-    def flush(self) -> None:
-        """Let a held head leave."""
-        if self.head is not None and not (self.done or self.disconnected):
-            self.connection.flush_head(self)
-            self.head = None
-
-    def body(self, data: bytes, more: bool) -> None:
-        """Write a piece of the body; ``more`` false ends the response.
-
-        Raises ``ValueError`` when the body is longer or shorter than the response's Content-Length; the response is
-        then cut, since the client could not tell.
-        """
-        self.connection.send_body(self, data, more)
-
-    def inform(self, status: int, headers: Headers) -> None:
-        """Send an interim response (1xx) before the response; nothing to a client of HTTP/1.0, which knows none."""
-        self.connection.inform(self, status, headers)
-
-    def check_length(self, size: int, more: bool) -> None:
-        """Count ``size`` bytes of a body whose length was announced; raises as ``body`` does."""
-        self.framing = left = self.framing - size
-        if left < 0 or (left and not more):
-            self.abort()
-            raise ValueError(
-                f"the body is {'longer' if left < 0 else 'shorter'} than the Content-Length of the response"
-            )
+    __slots__ = ()
 
     def fail(self, status: int, detail: str = "", headers: Headers | None = None) -> None:
         """End the response with an error page, or cut the response when it has begun (D-33, D-36)."""
@@ -172,11 +88,6 @@ class HttpStream(Timed):
         page_headers, page = error_page(status, detail)
         self.start(status, page_headers + (headers or []))
         self.body(page, False)
-
-    def abort(self) -> None:
-        """Cut the response, so that the client sees an incomplete response."""
-        self.disconnected = True
-        self.connection.abort()
 
 
 def log_response(action_logger: Callable[[str, str, dict[str, Any]], None], stream: HttpStream) -> None:

@@ -8,9 +8,9 @@ import re
 
 import websockets
 
+from fastchannels._core.http1 import Http1
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
-from fastchannels.server.http1_stream import Http1Framing
 from fastchannels.server.server import Config, Server
 from fastchannels.server.stream import HttpStream
 
@@ -151,11 +151,12 @@ def open_socket(server, path="/", **options):
     return websockets.connect(f"ws://127.0.0.1:{port_of(server)}{path}", **options)
 
 
-class Written(Http1Framing):
-    """Takes what is written. Sockets are the matter of test_protocol.py."""
+class Written(Http1):
+    """A connection that takes what is written. Sockets are the matter of test_protocol.py."""
 
     def __init__(self):
         self.context = Context(Config(server_name=None))
+        self.transport = self
         self.data = b""
         self.completed = 0
         self.cut = False

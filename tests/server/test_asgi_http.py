@@ -325,3 +325,83 @@ class TestHttp:
 
         async with serving(application, http_timeout=0.75) as server, connect(server) as client:
             assert (await client.get())[2] == b"x" * 10
+
+
+class TestExtensions:
+    async def test_early_hints(self):
+        @http_only
+        async def application(scope, receive, send):
+            links = [b"</style.css>; rel=preload", b"</script.js>; rel=preload"]
+            if "http.response.early_hint" in scope["extensions"]:
+                await send({"type": "http.response.early_hint", "links": links[:1]})
+                await send({"type": "http.response.early_hint", "links": links})
+            await answer(send)
+            with pytest.raises(RuntimeError):
+                await send({"type": "http.response.early_hint", "links": links})
+
+        async with serving(application) as server:
+            async with connect(server) as client:
+                await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                for expected in (1, 2):
+                    hint = await client.read_until(b"\r\n\r\n")
+                    assert hint.startswith(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>")
+                    assert hint.count(b"link: ") == expected
+                assert (await client.response())[2] == b"ok"
+            async with connect(server) as client:
+                await client.send(b"GET / HTTP/1.0\r\n\r\n")
+                assert (await client.read_all()).startswith(b"HTTP/1.1 200 ")
+
+    @pytest.mark.parametrize("te", [True, False])
+    async def test_trailers(self, te):
+        @http_only
+        async def application(scope, receive, send):
+            assert ("http.response.trailers" in scope["extensions"]) == te
+            await send({"type": "http.response.start", "status": 200, "trailers": True})
+            await send({"type": "http.response.body", "body": b"abc"})
+            with pytest.raises(ValueError, match="line break"):
+                await send(
+                    {"type": "http.response.trailers", "headers": [(b"a", b"b\r\nc: d")], "more_trailers": False}
+                )
+            trailers = [(b"digest", b"1"), (b"x", b"2")]
+            for index, trailer in enumerate(trailers):
+                await send({"type": "http.response.trailers", "headers": [trailer], "more_trailers": index == 0})
+
+        async with serving(application) as server, connect(server) as client:
+            for _ in range(2):
+                await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"TE: trailers\r\n" if te else b"") + b"\r\n")
+                head = await client.read_until(b"\r\n\r\n")
+                assert b"chunked" in head
+                end = b"digest: 1\r\nx: 2\r\n\r\n" if te else b"\r\n"
+                expected = b"3\r\nabc\r\n0\r\n" + end
+                assert await client.read_exactly(len(expected)) == expected
+
+    async def test_trailers_out_of_place(self):
+        @http_only
+        async def application(scope, receive, send):
+            trailers = {"type": "http.response.trailers", "headers": []}
+            with pytest.raises(ValueError, match="without trailers"):
+                await send(trailers)
+            await send({"type": "http.response.start", "status": 200, "trailers": True})
+            with pytest.raises(ValueError, match="before the end"):
+                await send(trailers)
+            await send({"type": "http.response.body", "body": b"abc"})
+            with pytest.raises(RuntimeError):
+                await send({"type": "http.response.body", "body": b"abc"})
+            await send(trailers)
+
+        async with serving(application) as server, connect(server) as client:
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
+            assert (await client.response())[2] == b"abc"
+            assert (await client.get())[2] == b"abc"
+
+    async def test_an_application_that_forgets_its_trailers(self, caplog):
+        @http_only
+        async def application(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "trailers": True})
+            await send({"type": "http.response.body", "body": b"abc"})
+
+        async with serving(application) as server, connect(server) as client:
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                assert not (await client.read_all()).endswith(b"0\r\n\r\n")
+        assert "without completing its response" in caplog.text

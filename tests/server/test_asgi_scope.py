@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
+from fastchannels.server.asgi_scope import single_callable
 from tests.server.support import (
     DEADLINE,
     answer,
@@ -43,6 +45,11 @@ class TestHttpScope:
             "headers": [(b"host", b"a"), (b"x-one", b"1"), (b"x-one", b"2")],
             "client": tuple(local[:2]),
             "server": ("127.0.0.1", port_of_scope(scope)),
+            "extensions": {
+                "http.response.early_hint": {},
+                "http.response.pathsend": {},
+                "http.response.zerocopysend": {},
+            },
         }
         assert scopes[1]["root_path"] == "/flag"
 
@@ -63,6 +70,40 @@ class TestHttpScope:
             await writer.wait_closed()
         assert scopes[0]["client"] is None
         assert scopes[0]["server"] == (path, None)
+
+
+class TestGenerations:
+    async def test_asgi_2(self):
+        class Old:
+            def __init__(self, scope):
+                assert scope["type"] == "http"
+
+            async def __call__(self, receive, send):
+                await answer(send, b"class")
+
+        def old(scope):
+            return Old(scope)
+
+        for application in (Old, old):
+            async with serving(application) as server, connect(server) as client:
+                assert (await client.get())[2] == b"class"
+
+    def test_asgi_3_in_all_its_forms(self):
+        class Callable:
+            async def __call__(self, scope, receive, send):
+                pass
+
+        async def function(scope, receive, send):
+            pass
+
+        def plain(scope, receive, send):
+            return function(scope, receive, send)
+
+        def optional(scope, receive=None, send=None):
+            return function(scope, receive, send)
+
+        for application in (Callable(), function, plain, optional, functools.partial(function), max):
+            assert single_callable(application) is application
 
 
 def port_of_scope(scope):

@@ -1,4 +1,4 @@
-"""How responses are framed over HTTP/1.1."""
+"""The compiled half of a connection: how responses are framed over HTTP/1.1."""
 
 from __future__ import annotations
 
