@@ -51,7 +51,10 @@ class AsgiWebSocket(WebSocketStream):
     async def _run(self) -> None:
         scope = make_scope(self.connection, self.request, "websocket", self.bridge.state)
         scope["subprotocols"] = self.subprotocols
-        scope["extensions"] = {"websocket.http.response": {}}
+        extensions: dict[str, Any] = {"websocket.http.response": {}}
+        if "tls" in self.connection.extensions:
+            extensions["tls"] = self.connection.extensions["tls"]
+        scope["extensions"] = extensions
         try:
             await self.bridge.application(scope, self.mailbox, Sender(self))
         except ClientDisconnected:

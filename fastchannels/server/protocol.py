@@ -21,9 +21,12 @@ from fastchannels.server.http import HttpParser, encode_head, error_page
 from fastchannels.server.http2_frames import INSTALLED, NOT_SPOKEN, PREFACE
 from fastchannels.server.stream import HOLD_BODY, HOLD_PIPELINE, HttpStream
 from fastchannels.server.timer import NEVER, NO_SLOT
+from fastchannels.server.tls_extension import tls_extension
 from fastchannels.server.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
+    import ssl
+
     from fastchannels.server.http2_session import Http2Session
     from fastchannels.server.websocket import Handshake
 
@@ -38,7 +41,7 @@ _REFUSAL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 )
 
-#: What an application may ask for beside the usual, of a connection without TLS.
+#: What an application may ask for beside the usual.
 _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
     "http.response.early_hint": {},
     "http.response.pathsend": {},
@@ -115,8 +118,12 @@ class Connection(Http1, asyncio.BufferedProtocol):
             return
         context.connections.add(self)
         context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
-        tls = transport.get_extra_info("ssl_object")
-        if tls is not None and tls.selected_alpn_protocol() == "h2":
+        if self.scheme == "https":
+            self._begin_tls(transport.get_extra_info("ssl_object"))
+
+    def _begin_tls(self, tls: ssl.SSLObject) -> None:
+        self.extensions = {**_EXTENSIONS, "tls": tls_extension(tls)}
+        if tls.selected_alpn_protocol() == "h2":
             self._begin_http2()
 
     def received(self, data: memoryview) -> None:  # HOT: http hello

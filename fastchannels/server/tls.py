@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fastchannels.exceptions import UsageError
+from fastchannels.server.tls_extension import remember_certificate
 
 #: Of TLS 1.2; those of 1.3 are all good.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!eNULL"
@@ -61,6 +62,7 @@ def tls_context(files: TlsFiles, protocols: Sequence[str] = ("http/1.1",)) -> ss
         except (ssl.SSLError, OSError):
             raise TlsError(f"TLS: {files.client_authorities} holds no certificate in PEM") from None
     context.verify_mode = _REQUIRED[files.client_certificate]
+    remember_certificate(context, files.certificate)
     return context
 
 
