@@ -36,6 +36,8 @@ _READ_SIZE: Final = 256 * 1024
 #: Bytes and seconds for which a closing connection still reads, so that a reset does not destroy the last response.
 _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
+#: Requests that a client may send ahead before it is read no further.
+_AHEAD: Final = 4
 #: To a connection over a limit. It is not waited for: the client may not see it.
 _REFUSAL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
@@ -348,7 +350,9 @@ class Connection(Http1, asyncio.BufferedProtocol):
             stream = self._stream
             if type(event) is Request:
                 if stream is not None:
-                    self.hold(HOLD_PIPELINE)
+                    # A client that is read is one whose leaving is seen.
+                    if len(events) > _AHEAD or type(events[-1]) is not Request:
+                        self.hold(HOLD_PIPELINE)
                     return
                 events.popleft()
                 self._in_head = False

@@ -238,3 +238,51 @@ async def test_a_broken_body_reaches_the_application_as_disconnect():
         await client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n")
         assert (await client.response())[0] == 400
         await until(lambda: seen and seen[-1] == "http.disconnect", "http.disconnect")
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_a_client_that_leaves_is_noticed_at_once_though_it_sent_requests_ahead(sends):
+    seen = []
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise RuntimeError
+        seen.append(scope["path"])
+        if sends:
+            await send({"type": "http.response.start", "status": 200})
+            try:
+                while True:
+                    await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                    await asyncio.sleep(0.01)
+            except OSError:
+                seen.append("http.disconnect")
+                raise
+        await receive()
+        seen.append((await receive())["type"])
+
+    async with serving(application) as server, connect(server) as client:
+        await client.send(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: seen, "the first request")
+        client.abort()
+        await until(lambda: len(seen) == 2, "the disconnect")
+    assert seen == ["/first", "http.disconnect"]
+
+
+async def test_requests_sent_ahead_are_bounded():
+    gate = asyncio.Event()
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise RuntimeError
+        await gate.wait()
+        await echo_path(scope, receive, send)
+
+    async with serving(application) as server, connect(server) as client:
+        for number in range(10):
+            await client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            await asyncio.sleep(0)
+        connection = await until(lambda: next(iter(server._context.connections), None), "the connection")
+        await until(lambda: connection.held, "paused reading")
+        gate.set()
+        for number in range(10):
+            assert (await client.response())[2] == b"/%d " % number
