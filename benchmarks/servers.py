@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -131,9 +132,37 @@ def measure(server: str, row: Row, seconds: float) -> Figures:
     }
 
 
+def measure_http2(server: str, seconds: float) -> Figures:
+    """Eight connections with eight streams each, in the clear, by h2load of nghttp2."""
+    port = free_port()
+    server_core, client_core = cores()
+    whole = max(1, round(seconds))  # h2load takes no fractions
+    load = ["h2load", "-D", str(whole), "-c", "8", "-m", "8", f"http://127.0.0.1:{port}/"]
+    with running(
+        command(server, "hello", port), {server_core}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for_port(port, process)
+        before = cpu_seconds(process.pid)
+        told = subprocess.run(["taskset", "-c", str(client_core), *load], check=True, capture_output=True, text=True)
+        used = cpu_seconds(process.pid) - before
+    done = re.search(r"(\d+) succeeded, 0 failed, 0 errored", told.stdout)
+    if done is None or not int(done[1]):
+        raise RuntimeError(f"h2load: {told.stdout}")
+    return {
+        "per server-CPU-second": int(done[1]) / used,
+        "per second": int(done[1]) / whole,
+        "server core busy, %": 100 * used / whole,
+    }
+
+
 def scenarios(seconds: float) -> dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]]:
     """Title: the rivals, and what measures one of them once."""
     found: dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]] = {}
     for title, row in ROWS.items():
         found[title] = row.rivals, functools.partial(measure, row=row, seconds=seconds)
+    if shutil.which("h2load"):
+        rivals = ("fastchannels", "granian", "hypercorn")
+        found["HTTP/2 hello"] = rivals, functools.partial(measure_http2, seconds=seconds)
+    else:
+        print("h2load is not installed: HTTP/2 is left out")
     return found
