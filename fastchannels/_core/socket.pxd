@@ -1,6 +1,5 @@
 from libc.stdint cimport uint8_t
 
-from fastchannels._core.wake cimport Waiter
 from fastchannels._core.websocket cimport WebSocketConnection
 from fastchannels._core.wire cimport Clock, Sink, Wire
 
@@ -39,19 +38,21 @@ cdef class FrameStream(Sink):
 cdef class Mailbox:
     cdef FrameStream stream
     cdef object loop
+    cdef object spare    # a future that nobody waits on any more, or None
     cdef list letters
     cdef Py_ssize_t first, weight
-    cdef list waiters    # who waits for a letter; None: nobody
+    cdef list waiters    # the futures of who waits for a letter; None: nobody
 
     cdef int put(self, dict letter, Py_ssize_t weight) except -1
     cdef dict take(self)
     cdef int wake(self) except -1
-    cdef int leave(self, Waiter waiter) except -1
+    cdef bint task_runs(self) except -1
+    cdef int leave(self, waiter) except -1
 
 
 cdef class Receive:
     cdef Mailbox mailbox
-    cdef Waiter waiter
+    cdef object waiter    # the future that the receive waits on, or None
 
 
 cdef class Sender:

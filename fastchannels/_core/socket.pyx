@@ -4,18 +4,20 @@ An ASGI application gets :class:`Mailbox` as ``receive`` and :class:`Sender` as 
 the application run at once when it waits for them, and then writes all that it answered by one call of the system.
 """
 
+import asyncio
 import inspect
+import sys
 from asyncio import coroutines, current_task
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_CheckExact, PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.limits cimport LLONG_MAX
 from libc.stdint cimport uint8_t
 
-from fastchannels._core.wake cimport DONE, PENDING, Waiter
 from fastchannels._core.websocket cimport FINISHED, OPEN, WebSocketConnection
 from fastchannels._core.wire cimport Clock, Sink, Wire
 
@@ -28,6 +30,8 @@ cdef extern from *:
     """
     void fc_set_send(object type, int (*step)(object, object, PyObject **) except -1)
     int PyIter_Send(object iterator, object value, PyObject **result) except -1
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
 
 cdef enum:
     RETURNS = 0
@@ -259,9 +263,12 @@ cdef class FrameStream(Sink):
 
     cdef int post(self, message) except -1:  # HOT: ws echo
         cdef object text, data
-        if self.accepted and not self.closing and not self.closed and message.get("type") == "websocket.send":
-            text = message.get("text")
-            data = message.get("bytes")
+        if (
+            self.accepted and not self.closing and not self.closed
+            and value_of(message, "type") == "websocket.send"
+        ):
+            text = value_of(message, "text")
+            data = value_of(message, "bytes")
             if text is not None and data is None:
                 self.ws.send_text(text)
             elif data is not None and text is None:
@@ -274,6 +281,14 @@ cdef class FrameStream(Sink):
         else:
             self.send_other(message)
         return 0
+
+
+cdef object value_of(message, str key):
+    cdef PyObject *value
+    if PyDict_CheckExact(message):
+        value = PyDict_GetItem(message, key)
+        return None if value == NULL else <object>value
+    return message.get(key)
 
 
 cdef class Mailbox:
@@ -343,31 +358,57 @@ cdef class Mailbox:
     # is decided when it goes on, so all are woken.
     cdef int wake(self) except -1:
         cdef list waiters = self.waiters
-        cdef Waiter waiter
+        cdef bint now
         if waiters is None:
             return 0
         self.waiters = None
-        if current_task(self.loop) is None:
-            for waiter in waiters:
-                if waiter.state == PENDING:
-                    waiter.state = DONE
-                    try:
-                        waiter.run_callbacks()
-                    except BaseException as error:
-                        # It ends the loop, which is for the loop's own callback to do.
-                        self.loop.call_soon(throw, error)
-        else:
-            for waiter in waiters:
-                if waiter.state == PENDING:
-                    waiter.settle(DONE, None)
+        now = not self.task_runs()
+        for waiter in waiters:
+            if waiter.done():
+                continue
+            callbacks = waiter._callbacks if now else None
+            if callbacks is None or len(callbacks) != 1 or type((<tuple>callbacks[0])[0]) is not WAKEUP:
+                waiter.set_result(None)
+                continue
+            # The task's own step, with a future that is done in place of this one. This one nobody else knows, so that
+            # it serves the next wait.
+            step, context = <tuple>callbacks[0]
+            waiter.remove_done_callback(step)
+            self.spare = waiter
+            PyContext_Enter(context)
+            try:
+                step(done_future(self.loop))
+            except BaseException as error:
+                # It ends the loop, which is for the loop's own callback to do.
+                self.loop.call_soon(throw, error)
+            finally:
+                PyContext_Exit(context)
         return 0
 
-    cdef int leave(self, Waiter waiter) except -1:
+    cdef bint task_runs(self) except -1:
+        if current_tasks is not None:
+            return PyDict_GetItem(current_tasks, self.loop) != NULL
+        return current_task(self.loop) is not None
+
+    cdef int leave(self, waiter) except -1:
         if self.waiters is not None and waiter in self.waiters:
             self.waiters.remove(waiter)
             if not self.waiters:
                 self.waiters = None
         return 0
+
+
+cdef object done_loop = None, done = None
+
+
+cdef object done_future(loop):
+    """A future of ``loop`` that is done, with None."""
+    global done_loop, done
+    if loop is not done_loop:
+        done = loop.create_future()
+        done.set_result(None)
+        done_loop = loop
+    return done
 
 
 def throw(error):
@@ -407,34 +448,34 @@ cdef class Receive:
 cdef int receive_step(object self, object value, PyObject **result) except -1:
     cdef Receive receive = <Receive>self
     cdef Mailbox mailbox = receive.mailbox
-    cdef Waiter waiter
+    cdef object waiter = receive.waiter
     cdef object outcome
-    if receive.waiter is not None:
-        waiter = receive.waiter
-        if waiter.state == PENDING:
+    if waiter is not None:
+        # The step of a task comes here when it may go on; another driver may come too early.
+        if mailbox.waiters is not None and waiter in mailbox.waiters and not waiter.done():
             waiter._asyncio_future_blocking = True
             Py_INCREF(waiter)
             result[0] = <PyObject *>waiter
             return YIELDS
         receive.waiter = None
         mailbox.leave(waiter)
-        if waiter.state != DONE:
-            waiter.result()
     outcome = mailbox.take()
-    if outcome is not None:
-        Py_INCREF(outcome)
-        result[0] = <PyObject *>outcome
-        return RETURNS
-    waiter = Waiter(mailbox.loop)
-    waiter._asyncio_future_blocking = True
-    receive.waiter = waiter
-    if mailbox.waiters is None:
-        mailbox.waiters = [waiter]
-    else:
-        mailbox.waiters.append(waiter)
-    Py_INCREF(waiter)
-    result[0] = <PyObject *>waiter
-    return YIELDS
+    if outcome is None:
+        waiter, mailbox.spare = mailbox.spare, None
+        if waiter is None:
+            waiter = mailbox.loop.create_future()
+        waiter._asyncio_future_blocking = True
+        receive.waiter = waiter
+        if mailbox.waiters is None:
+            mailbox.waiters = [waiter]
+        else:
+            mailbox.waiters.append(waiter)
+        Py_INCREF(waiter)
+        result[0] = <PyObject *>waiter
+        return YIELDS
+    Py_INCREF(outcome)
+    result[0] = <PyObject *>outcome
+    return RETURNS
 
 
 cdef class Sender:
@@ -526,5 +567,9 @@ cdef object thrown(kind, value, traceback):
 
 
 cdef dict MARKS = _marks()
+# The step of a task that waits for a future is a C function in CPython's tasks; other callbacks want their own future.
+cdef type WAKEUP = type(len)
+# Up to Python 3.11 ``current_task`` is slow; the dict it looks into is not.
+cdef dict current_tasks = asyncio.tasks._current_tasks if sys.version_info < (3, 12) else None
 fc_set_send(Receive, receive_step)
 fc_set_send(Send, send_step)
