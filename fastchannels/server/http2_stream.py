@@ -265,6 +265,7 @@ class Http2Stream(Timed):
             stream.size += len(data)
             if framing != CHUNKED:
                 stream.check_length(len(data), more)
+        stream.body_over = not more
         if stream.head is not None:
             head, stream.head = stream.head, None
             self.session.send_headers(self.stream, head, not (more or data))

@@ -125,6 +125,29 @@ async def test_continue_and_other_interim_responses():
         assert answer.status == 200
 
 
+async def test_extensions_of_asgi(tmp_path):
+    """Early hints leave ahead of the response, and files are sent as bodies."""
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(300000))
+    raised = asyncio.Queue()
+
+    async def application(scope, receive, send):
+        assert {"http.response.early_hint", "http.response.pathsend"} <= scope["extensions"].keys()
+        await send({"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]})
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.pathsend", "path": str(path)})
+        try:
+            await send({"type": "http.response.body", "body": b"too late"})
+        except RuntimeError as error:
+            raised.put_nowait(error)
+
+    async with serving(application, lifespan="off") as server, http2(server) as client:
+        answer = await client.get()
+        assert answer.interim == [[(":status", "103"), ("link", "</a.css>; rel=preload")]]
+        assert (answer.status, bytes(answer.body)) == (200, path.read_bytes())
+        await asyncio.wait_for(raised.get(), DEADLINE)
+
+
 async def test_a_request_with_trailers():
     bodies = []
 
