@@ -54,7 +54,7 @@ def read_request(fields: Iterable[tuple[bytes, bytes]], complete: bool, limits: 
     host: bytes | None = None
     root_path: str | None = None
     length: int | None = None
-    expect = regular = False
+    expect = regular = takes_trailers = False
     size = count = 0
     for name, value in fields:
         size += len(name) + len(value) + 4
@@ -80,6 +80,8 @@ def read_request(fields: Iterable[tuple[bytes, bytes]], complete: bool, limits: 
                 if not value.isdigit() or (length is not None and length != int(value)):
                     raise Malformed("Content-Length is not one number")
                 length = int(value)
+            elif name == b"te":
+                takes_trailers = True
             elif name == b"expect":
                 expect = value.lower() == b"100-continue"
             elif name == b"daphne-root-path":
@@ -126,6 +128,7 @@ def read_request(fields: Iterable[tuple[bytes, bytes]], complete: bool, limits: 
         expect_continue=expect and not complete,
         content_length=length,
         root_path=root_path,
+        te_trailers=takes_trailers,
     )
     request.complete = complete
     return request

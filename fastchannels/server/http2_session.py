@@ -151,6 +151,11 @@ class Http2Session:
         self.engine.send_headers(stream, block, end)
         self.flush_soon()
 
+    def send_trailers(self, stream: Stream, block: bytes) -> None:
+        """As ``Outgoing.send_trailers``."""
+        self.engine.send_trailers(stream, block)
+        self.flush_soon()
+
     def end(self, stream: Stream) -> None:
         """End our side of ``stream``."""
         self.send(stream, b"", True)

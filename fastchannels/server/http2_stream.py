@@ -100,6 +100,8 @@ class Http2Stream(Timed):
         if context.observe is not None:
             http.since = monotonic()
         self.body_deadline = context.deadline(context.config.body_timeout)
+        if request.te_trailers:
+            self.extensions = {**self.extensions, "http.response.trailers": {}}
         http.begin()
 
     def on_data(self, data: bytes) -> None:
@@ -266,16 +268,28 @@ class Http2Stream(Timed):
             if framing != CHUNKED:
                 stream.check_length(len(data), more)
         stream.body_over = not more
+        ends = not more and not stream.trailers
         if stream.head is not None:
             head, stream.head = stream.head, None
-            self.session.send_headers(self.stream, head, not (more or data))
-        self._send(data, not more)
-        if not more:
-            stream.done = True
-            if self.context.observe is not None:
-                self.context.observe(stream)
-            self.finish()
-            stream.on_end()
+            self.session.send_headers(self.stream, head, ends and not data)
+        self._send(data, ends)
+        if ends:
+            self._complete(stream)
+
+    def end_chunks(self, stream: HttpStream, end: bytes) -> None:
+        """End the body with trailers, which are given as those of HTTP/1.1: each in a line behind the last chunk's."""
+        if stream.head is not None:
+            stream.flush()
+        lines = end.split(b"\r\n")[1:-2]
+        self.session.send_trailers(self.stream, encode_fields(line.split(b": ", 1) for line in lines))
+        self._complete(stream)
+
+    def _complete(self, stream: HttpStream) -> None:
+        stream.done = True
+        if self.context.observe is not None:
+            self.context.observe(stream)
+        self.finish()
+        stream.on_end()
 
     def inform(self, stream: HttpStream, status: int, headers: Headers) -> None:
         self.session.send_headers(self.stream, encode_status(status) + encode_fields(headers), False)

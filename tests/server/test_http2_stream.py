@@ -148,6 +148,23 @@ async def test_extensions_of_asgi(tmp_path):
         await asyncio.wait_for(raised.get(), DEADLINE)
 
 
+@pytest.mark.parametrize("takes", [True, False])
+async def test_trailers_of_a_response(takes):
+    """For clients that say they take them."""
+
+    async def application(scope, receive, send):
+        assert ("http.response.trailers" in scope["extensions"]) == takes
+        await send({"type": "http.response.start", "status": 200, "trailers": True})
+        await send({"type": "http.response.body", "body": b"body"})
+        await send({"type": "http.response.trailers", "headers": [(b"X-One", b"1: 2")], "more_trailers": True})
+        await send({"type": "http.response.trailers", "headers": [(b"x-two", b"")]})
+
+    async with serving(application, lifespan="off") as server, http2(server) as client:
+        answer = await client.get("/", *([("te", "trailers")] if takes else []))
+        assert (answer.body, answer.ended, answer.reset) == (b"body", True, None)
+        assert answer.trailers == ([("x-one", "1: 2"), ("x-two", "")] if takes else None)
+
+
 async def test_a_request_with_trailers():
     bodies = []
 
