@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+ORACLE := .venv-oracle
 CORE := setup.py pyproject.toml $(wildcard src_c/*.[ch] fastchannels/_core/*.pyx fastchannels/_core/*.pxd)
 C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] benchmarks/c/*.[ch])
 
@@ -56,6 +57,13 @@ $(PEERS)/.made: pyproject.toml
 	@if command -v npm >/dev/null; then npm install --silent --no-save --prefix $(PEERS) ws@8.23.0; else echo "no npm: the rows go without Node's ws"; fi
 	@touch $@
 
+$(ORACLE)/.made: pyproject.toml
+	@echo "making $(ORACLE) with Channels 1.1.8"
+	@$(PYTHON) -m venv $(ORACLE)
+	@$(ORACLE)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(ORACLE)/bin/python -m pip install --quiet --group oracle
+	@touch $@
+
 parts: ## Find or install the servers and browser that the tests use
 	@tests/parts.sh
 
@@ -100,8 +108,8 @@ lint: $(VENV)/.lint ## ruff, mypy --strict, clang-format
 
 # ------------------------------------------------------------------ benchmarks
 
-bench: $(VENV)/.test $(PEERS)/.made parts ## fastchannels beside its peers, interleaved (ROUNDS=5)
+bench: $(VENV)/.test $(PEERS)/.made $(ORACLE)/.made parts ## fastchannels beside its peers, interleaved (ROUNDS=5)
 	@$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5)
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist var *.egg-info fastchannels/_core/*.so fastchannels/_core/*.c
+	rm -rf $(VENV) $(PEERS) $(ORACLE) build dist var *.egg-info fastchannels/_core/*.so fastchannels/_core/*.c

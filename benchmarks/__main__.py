@@ -16,11 +16,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import layers, servers, servers_memory
+from benchmarks import layers, servers, servers_memory, talk
 from benchmarks.parts import OURS, PEERS, ROOT, redis_server, wanted
 
 Figures = dict[str, float]
-PEER_NAMES = ["channels_redis", "daphne", "granian", "hypercorn", "picows", "uvicorn", "uvloop", "hiredis", "redis"]
+PEER_NAMES = [
+    "channels_redis",
+    "daphne",
+    "granian",
+    "gunicorn",
+    "hypercorn",
+    "picows",
+    "uvicorn",
+    "uvloop",
+    "hiredis",
+    "redis",
+]
 REPORT = ROOT / "benchmarks" / "report"
 
 
@@ -91,9 +102,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.7, help="length of one run")
-    parser.add_argument("--only", choices=["layers", "servers"])
-    parser.add_argument("--rows", nargs="*", default=[], help="of the servers: rows whose title holds one of these")
-    parser.add_argument("--rivals", nargs="*", default=[], help="of the servers: rivals whose name holds one of these")
+    parser.add_argument("--only", choices=["layers", "servers", "talk"])
+    parser.add_argument(
+        "--rows", nargs="*", default=[], help="of servers and talk: rows whose title holds one of these"
+    )
+    parser.add_argument(
+        "--rivals", nargs="*", default=[], help="of servers and talk: rivals whose name holds one of these"
+    )
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
     arguments = parser.parse_args()
     about = machine()
@@ -102,16 +117,20 @@ def main() -> None:
     print("Ratios are ours divided by the rival's medians; in brackets the lowest and highest run.")
     records: list[dict[str, object]] = []
     started = time.monotonic()
-    if arguments.only != "servers":
+    if arguments.only in (None, "layers"):
         with redis_server() as url:
             setting = layers.Setting(url, arguments.seconds, arguments.loop)
             for title, scenario in layers.SCENARIOS.items():
                 measure = partial(scenario.measure, setting=setting)
                 records += show(title, compare(title, scenario.rivals, arguments.rounds, measure))
-    if arguments.only != "layers":
-        rows = servers.scenarios(arguments.seconds) | servers_memory.scenarios()
+    groups = []
+    if arguments.only in (None, "servers"):
+        groups.append((servers.scenarios(arguments.seconds) | servers_memory.scenarios(), servers.missing))
+    if arguments.only in (None, "talk"):
+        groups.append((talk.scenarios(arguments.seconds), talk.missing))
+    for rows, missing in groups:
         for title, (rivals, measure) in rows.items():
-            chosen = tuple(rival for rival in rivals if wanted(rival, arguments.rivals) and not servers.missing(rival))
+            chosen = tuple(rival for rival in rivals if wanted(rival, arguments.rivals) and not missing(rival))
             if chosen and wanted(title, arguments.rows):
                 records += show(title, compare(title, chosen, arguments.rounds, measure))
     REPORT.mkdir(exist_ok=True)

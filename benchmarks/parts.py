@@ -63,14 +63,21 @@ def running(command: list[str], cores: set[int] | None = None, **options: object
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[str]:
-    """The URL of a Redis that keeps nothing on disk."""
+def redis_process() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The URL of a Redis that keeps nothing on disk, and its process."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
         with running(command, stdout=subprocess.DEVNULL) as process:
             wait_for_port(port, process)
-            yield f"redis://127.0.0.1:{port}/0"
+            yield f"redis://127.0.0.1:{port}/0", process
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[str]:
+    """The URL of such a Redis."""
+    with redis_process() as (url, _):
+        yield url
 
 
 def next_record(process: subprocess.Popen[str]) -> dict[str, float]:

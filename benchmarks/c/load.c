@@ -6,13 +6,14 @@
  * handshake, or nothing), then the messages, which each connection sends in turn, IN_FLIGHT of them unanswered at any
  * time.
  *
- *   http    answers are HTTP responses with Content-Length or chunks
+ *   http    answers are HTTP responses with Content-Length or chunks; where the server closes, the next one connects
  *   ws      answers are WebSocket messages: frames with FIN that are no control frames
  *   raw     answers are as long as the message was
  *   accept  no messages: connect, open, wait for the 101, reset, again
  *   idle    one message each, then hold all connections open until a signal ends the process
  *
- * Prints {"started": true} when all run warm (idle: when all are answered), then {"count", "seconds", "client_cpu"}.
+ * Prints {"started": true} when all run warm (idle: when all are answered), then {"count", "seconds", "client_cpu"},
+ * and with one message in flight {"p50", "p99"}, in milliseconds from the write of a message to the end of its answer.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_MAX = 4096, MESSAGES_MAX = 4096, VECTORS = 32 };
+enum { HEAD_MAX = 4096, MESSAGES_MAX = 4096, VECTORS = 32, WAITS = 1000000, WAITS_A_MS = 100 };
 enum kind { HTTP, WS, RAW, ACCEPT, IDLE };
 
 struct blob {
@@ -44,6 +45,8 @@ struct connection {
     bool blocked;  /* waits until it may write */
     bool chunked;  /* the response being read is */
     bool final;    /* the frame being read ends a message */
+    bool closes;   /* the response being read is the last */
+    double asked;  /* when the last message, or this connection, was begun */
     int to_send;   /* messages that may still leave */
     size_t next;   /* the message that leaves next */
     size_t offset; /* bytes of it that have left; of the opening, while that leaves */
@@ -58,6 +61,7 @@ static int port, in_flight, poll_fd;
 static struct blob opening, messages[MESSAGES_MAX];
 static size_t message_count;
 static uint64_t answered, opened;
+static uint64_t waits[WAITS]; /* answers by the time they took */
 
 static void fail(const char *what) {
     fprintf(stderr, "load: %s (%s)\n", what, errno ? strerror(errno) : "no system error");
@@ -90,6 +94,7 @@ static void watch(struct connection *c, int operation, uint32_t events) {
 static void start(struct connection *c) {
     int one = 1;
     memset(c, 0, offsetof(struct connection, head));
+    c->asked = now(CLOCK_MONOTONIC);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (c->fd < 0)
         fail("socket");
@@ -157,6 +162,11 @@ static void flush(struct connection *c) {
 static void answer(struct connection *c) {
     answered++;
     c->answered++;
+    if (in_flight == 1) {
+        double time = now(CLOCK_MONOTONIC), bucket = (time - c->asked) * 1e3 * WAITS_A_MS;
+        waits[bucket < WAITS - 1 ? (size_t)bucket : WAITS - 1]++;
+        c->asked = time; /* the next leaves at once */
+    }
     if (kind != IDLE)
         c->to_send++;
 }
@@ -204,6 +214,7 @@ static size_t read_http(struct connection *c, const char *data, size_t size) {
     if (whole) {
         if (memcmp(c->head, "HTTP/1.1 200", 12))
             fail(c->head);
+        c->closes = strcasestr(c->head, "connection: close") != NULL;
         char *length = strcasestr(c->head, "content-length:");
         c->chunked = length == NULL;
         if (length != NULL) {
@@ -284,7 +295,13 @@ static void readable(struct connection *c) {
             c->offset = 0;
             c->to_send = in_flight;
         } else if (kind == HTTP) {
+            uint64_t before = c->answered;
             used += read_http(c, buffer + used, size - used);
+            if (c->closes && c->answered > before) {
+                reset(c);
+                start(c);
+                return;
+            }
         } else if (kind == RAW) {
             used += read_raw(c, buffer + used, size - used);
         } else {
@@ -306,6 +323,17 @@ static void run_until(double end, uint64_t count) {
                 readable(c);
         }
     }
+}
+
+/* The milliseconds within which a part of the answers came. */
+static double within(double part) {
+    uint64_t total = 0, passed = 0;
+    for (size_t index = 0; index < WAITS; index++)
+        total += waits[index];
+    for (size_t index = 0; index < WAITS; index++)
+        if ((double)(passed += waits[index]) >= part * (double)total)
+            return (double)(index + 1) / WAITS_A_MS;
+    return 0;
 }
 
 int main(int count, char **arguments) {
@@ -353,12 +381,16 @@ int main(int count, char **arguments) {
     printf("{\"started\": true}\n");
     fflush(stdout);
     uint64_t before = answered;
+    memset(waits, 0, sizeof waits);
     double start_time = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
     run_until(start_time + seconds, UINT64_MAX);
     double elapsed = now(CLOCK_MONOTONIC) - start_time;
     cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     uint64_t done = answered - before;
-    printf("{\"count\": %llu, \"seconds\": %.6f, \"client_cpu\": %.6f}\n", (unsigned long long)done, elapsed, cpu);
+    printf("{\"count\": %llu, \"seconds\": %.6f, \"client_cpu\": %.6f", (unsigned long long)done, elapsed, cpu);
+    if (in_flight == 1 && done)
+        printf(", \"p50\": %.3f, \"p99\": %.3f", within(0.5), within(0.99));
+    printf("}\n");
     fflush(stdout);
     return 0;
 }
