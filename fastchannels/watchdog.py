@@ -94,6 +94,18 @@ class Watchdog:
         """It ended, and its acknowledgement has been sent."""
         self._running.pop(id(running), None)
 
+    def note(self, message: Message) -> None:
+        """Tell the protocol server that the event ``message`` is in good hands. Never raises."""
+        if message.event is None or message.reply_channel is None:
+            return
+        try:
+            message.channel_layer.send(message.reply_channel.name, {envelope.BUSY: message.event})
+        except ChannelFull:
+            # The server will hear of it at the next note; the messages that fill the channel are a sign of life too.
+            pass
+        except Exception as error:
+            logger.warning("cannot tell %s that its event is being worked on: %s", message.reply_channel, error)
+
     def _watch(self, stop: threading.Event) -> None:
         while not stop.wait(envelope.BUSY_INTERVAL / 4):
             try:
@@ -106,24 +118,11 @@ class Watchdog:
         for key, running in list(self._running.items()):
             if now - running.noted >= envelope.BUSY_INTERVAL and key in self._running:
                 running.noted = now
-                _note(running)
+                self.note(running.message)
             if running.deadline is not None and now - running.begun >= running.deadline and key in self._running:
                 _report(running, now)
                 running.deadline = None
                 running.on_overdue()
-
-
-def _note(running: Running) -> None:
-    message = running.message
-    if message.event is None or message.reply_channel is None:
-        return
-    try:
-        message.channel_layer.send(message.reply_channel.name, {envelope.BUSY: message.event})
-    except ChannelFull:
-        # The server will hear of it at the next note; the messages that fill the channel are a sign of life too.
-        pass
-    except Exception as error:
-        logger.warning("cannot tell %s that its event is being worked on: %s", message.reply_channel, error)
 
 
 def _report(running: Running, now: float) -> None:

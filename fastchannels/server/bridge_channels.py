@@ -32,6 +32,7 @@ HTTP_TIMEOUT: Final = 120.0  #: seconds without progress when the configuration 
 RETRY_AFTER: Final = [(b"retry-after", b"1")]
 _FULL_DELAY: Final = 0.05  #: seconds before a full channel is tried again
 _LONGEST_DELAY: Final = 1.0  #: seconds to which that grows
+_SIDE_BY_SIDE: Final = 0.1  #: seconds within which the order of two sends is not judged
 _REPLY_KEYS: Final = frozenset(("text", "bytes", "close", "accept"))
 
 
@@ -66,6 +67,8 @@ class ChannelBridge:
         self.sockets: set[ChannelSocket] = set()
         #: Events that no consumer finished, by reason.
         self.dropped: Counter[str] = Counter()
+        #: By kind of event: what was offered to its channel before this has been taken off it, for it is a queue.
+        self.taken: dict[str, float] = {}
         self._framed: Message | None = None
         self._frames: dict[int, bytes] = {}
 
@@ -446,7 +449,7 @@ class ChannelSocket(WebSocketStream):
         """Send one event, or give it up."""
         context = self.connection.context
         message = self._message(event)
-        begun = context.wheel.clock()
+        begun = event.offered = context.wheel.clock()
         delay = _FULL_DELAY
         while True:
             try:
@@ -479,6 +482,7 @@ class ChannelSocket(WebSocketStream):
                 self._refuse(event, 503, 1013, "the event expired before the layer took it")
                 return
             await asyncio.sleep(delay)
+            event.offered = context.wheel.clock()
             delay = min(delay * 2, _LONGEST_DELAY)
 
     def _refuse(self, event: Event, status: int, code: int, why: str) -> None:
@@ -510,10 +514,13 @@ class ChannelSocket(WebSocketStream):
         self._watch()
 
     async def _ask(self, event: Event) -> None:
-        try:
-            unread = await self.layer.pending(f"websocket.{event.kind}")
-        except LayerUnavailable:
-            return  # its clients wait as well: nobody can be judged by silence
+        unread = 0
+        if max(event.offered, event.alive) + _SIDE_BY_SIDE > self.bridge.taken.get(event.kind, 0.0):
+            try:
+                unread = await self.layer.pending(f"websocket.{event.kind}")
+            except LayerUnavailable:
+                return  # its clients wait as well: nobody can be judged by silence
+        # Else a worker has taken what came after it, and so this too, however many wait.
         verdict = self.window.answer(event.number, unread)
         if verdict is Verdict.AGAIN:
             logger.warning("%s is sent again: its worker gave no sign of life", self._name(event))
@@ -569,6 +576,8 @@ class ChannelSocket(WebSocketStream):
             for reply in message.get(REPLIES) or ():
                 self._apply(reply)
             event, lost = self.window.current, LOST in message
+            if event is not None and event.number == message[ACK]:
+                self._taken(event)
             if self.window.ack(message[ACK], lost):
                 if lost and event is not None:
                     logger.warning("%s is lost with its worker: its route does not redeliver", self._name(event))
@@ -576,10 +585,18 @@ class ChannelSocket(WebSocketStream):
                     self.window.session = message[SESSION]
                 self._settle()
         elif BUSY in message:
+            event = self.window.current
+            if event is not None and event.number == message[BUSY]:
+                self._taken(event)
             self.window.busy(message[BUSY])
             self._watch()
         else:
             self._apply(message)
+
+    def _taken(self, event: Event) -> None:
+        taken = self.bridge.taken
+        if event.offered > taken.get(event.kind, 0.0):
+            taken[event.kind] = event.offered
 
     def _apply(self, reply: Message) -> None:
         """Act on one reply, by the two tables of talk-api.md section 8."""

@@ -33,7 +33,7 @@ _GRACE: Final = 2 * BUSY_INTERVAL
 class Event:
     """One event of a socket. ``number`` is given when it is taken, so that what was never sent leaves no gap."""
 
-    __slots__ = ("content", "deaths", "kind", "number", "queued", "size")
+    __slots__ = ("alive", "content", "deaths", "kind", "number", "offered", "queued", "size")
 
     def __init__(self, kind: str, content: dict[str, Any], size: int, queued: float) -> None:
         self.kind = kind
@@ -43,6 +43,10 @@ class Event:
         self.number = -1
         #: Workers that died with it.
         self.deaths = 0
+        #: When it was put on its channel: later ones there are taken after it.
+        self.offered = 0.0
+        #: When its worker was last heard of; that may have put it back, behind what waits.
+        self.alive = 0.0
 
 
 class Verdict(enum.Enum):
@@ -191,6 +195,7 @@ class Window:
         """A consumer works on event ``number``."""
         if self.current is not None and self.current.number == number:
             self._doubted = False
+            self.current.alive = self._clock()
             self._gone_at = self._clock() + self._expiry
             self._wait(self._ack_timeout)
 
@@ -205,7 +210,7 @@ class Window:
         return Verdict.ASK
 
     def answer(self, number: int, unread: int) -> Verdict:
-        """``unread`` messages lie on the channel of event ``number``. The verdict is ``WAIT``, ``AGAIN`` or ``DROPPED``.
+        """``unread`` messages lie on the channel of event ``number``: ``WAIT``, ``AGAIN`` or ``DROPPED``.
 
         After ``AGAIN`` the event is being sent, as after ``take``.
         """

@@ -85,6 +85,12 @@ def open_socket(server, path="/", **options):
     return websockets.connect(f"ws://127.0.0.1:{port_of(server)}{path}", **options)
 
 
+def server_window(server, path):
+    """The window of the socket that was opened with ``path``."""
+    (found,) = [socket for socket in server._context.bridge.sockets if socket.request.path == path]
+    return found.window
+
+
 async def recv(client):
     return await asyncio.wait_for(client.recv(), DEADLINE)
 
@@ -622,6 +628,29 @@ class TestSocket:
                 assert await recv(client) == "ok"
             await until(lambda: not server._context.bridge.sockets, "the end")
             assert server._context.bridge.dropped == {}
+
+    async def test_dead_worker_behind_which_others_always_wait(self, layer):
+        """What waits on the channel says nothing of an event that was before it."""
+        async with serving(layer=layer, ack_timeout=0.2) as server, worker(layer, accepting, ["connect", "disconnect"]):
+            async with open_socket(server, "/dead") as dead, open_socket(server, "/busy") as busy:
+                await dead.send("taken by one that dies")
+                await take(layer, "websocket.receive")
+                loop = asyncio.get_running_loop()
+                deadline = loop.time() + DEADLINE
+                # A backlog that never ends, of another server's sockets.
+                await layer.send("websocket.receive", {"path": "/other"})
+                while (message := await take(layer, "websocket.receive"))["path"] != "/dead":
+                    assert loop.time() < deadline
+                    await layer.send("websocket.receive", {"path": "/other"})
+                    if message["path"] == "/busy":
+                        await ack(layer, message)
+                    if not server_window(server, "/busy").current:
+                        await busy.send("x")
+                    await asyncio.sleep(0.02)
+                assert message[REDELIVERED] == 1
+                await ack(layer, message)
+                while (message := await layer.receive("websocket.receive"))["path"] == "/busy":
+                    await ack(layer, message)
 
     async def test_workers_that_always_die(self, layer, caplog):
         async with serving(layer=layer, ack_timeout=0.2) as server, worker(layer, accepting, ["connect", "disconnect"]):
