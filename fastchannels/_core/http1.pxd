@@ -52,6 +52,8 @@ cdef class Http1(Wire):
     cdef public HttpStream _stream
     cdef public int _holds
     cdef public long long _linger, _requests_left
+    # Bytes that the client had not taken when its time was over last.
+    cdef public Py_ssize_t _unsent
     cdef public bint _in_head
     cdef public object client, peer, server, extensions
     cdef public str scheme, peer_scheme

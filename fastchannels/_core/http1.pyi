@@ -64,6 +64,7 @@ class Http1(Wire):
     _holds: int
     _linger: int
     _requests_left: int
+    _unsent: int
     _in_head: bool
     def parsed(self) -> None: ...
     def end_chunks(self, stream: HttpStream, end: bytes) -> None: ...

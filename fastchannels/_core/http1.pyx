@@ -221,6 +221,8 @@ cdef class Http1(Wire):
                 self.write(data)
             if tail_size:
                 self.write(PyBytes_FromStringAndSize(tail, tail_size))
+            if self.write_paused:  # perhaps before the last of these
+                self._unsent = self.transport.get_write_buffer_size()
         if ends:
             stream.done = True
             self.complete(stream)

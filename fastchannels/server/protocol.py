@@ -67,7 +67,6 @@ class Connection(Http1, asyncio.BufferedProtocol):
 
     __slots__ = (
         "_early",
-        "_unsent",
         "_waiters",
         "http2",
         "websocket",
@@ -95,8 +94,6 @@ class Connection(Http1, asyncio.BufferedProtocol):
         # Part of a request head is here.
         self._in_head = False
         self._requests_left = context.config.keep_alive_requests
-        #: Bytes that the client had not taken when its time was over last.
-        self._unsent = 0
         self._waiters: list[asyncio.Future[None]] = []
 
     # ------------------------------------------------------------ called by the transport
