@@ -240,7 +240,7 @@ class Connection(Http1, asyncio.BufferedProtocol):
 
     def accept_socket(self, handshake: Handshake, subprotocol: str | None, headers: Headers) -> None:
         """Write the 101 response. Raises as ``Handshake.response``."""
-        self.write(handshake.response(subprotocol, [*self.context.common.pairs, *headers]))
+        self.write_now(handshake.response(subprotocol, [*self.context.common.pairs, *headers]))
 
     def close_after_answer(self) -> None:
         """Close, but read on for a moment: unread input would make the system reset the connection."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import re
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from fastchannels.exceptions import HttpError, UsageError
-from fastchannels.server.deflate import negotiate
+from fastchannels.server.deflate import Agreement, negotiate
 
 if TYPE_CHECKING:
     from fastchannels.server.events import Headers
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------------------------------------------- handshake
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#: 16 bytes in base64.
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==").fullmatch
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 #: RFC 9110 section 5.5: visible bytes, space and tab; no control character, so no line break.
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
@@ -70,13 +71,15 @@ class Handshake:
         if found.get(b"sec-websocket-version") != [b"13"]:
             raise HandshakeError(426, "Sec-WebSocket-Version is not 13", [(b"sec-websocket-version", b"13")])
         self.subprotocols: list[str] = []
-        for protocol in _elements(found, b"sec-websocket-protocol"):
-            if not _TOKEN(protocol):
-                raise HandshakeError(400, f"the subprotocol {protocol!r} is not a token")
-            if (name_ := protocol.decode("ascii")) not in self.subprotocols:
-                self.subprotocols.append(name_)
-
-        self.deflate = negotiate(_elements(found, b"sec-websocket-extensions")) if deflate else None
+        if b"sec-websocket-protocol" in found:
+            for protocol in _elements(found, b"sec-websocket-protocol"):
+                if not _TOKEN(protocol):
+                    raise HandshakeError(400, f"the subprotocol {protocol!r} is not a token")
+                if (name_ := protocol.decode("ascii")) not in self.subprotocols:
+                    self.subprotocols.append(name_)
+        self.deflate: Agreement | None = None
+        if deflate and b"sec-websocket-extensions" in found:
+            self.deflate = negotiate(_elements(found, b"sec-websocket-extensions"))
 
     def response(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
         """The 101 response that opens the socket over HTTP/1.1. Raises as :meth:`fields`."""
@@ -121,10 +124,10 @@ def _check_upgrade(method: str, found: dict[bytes, list[bytes]], version: str) -
         raise HandshakeError(400, f"a WebSocket is opened over HTTP/1.1, not HTTP/{version}")
     if len(found.get(b"host", ())) != 1:
         raise HandshakeError(400, "one Host header is needed")
-    if b"websocket" not in _lower_list(found, b"upgrade"):
+    if not _names(found, b"upgrade", b"websocket"):
         upgrade = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
         raise HandshakeError(426, "the Upgrade header does not name websocket", upgrade)
-    if b"upgrade" not in _lower_list(found, b"connection"):
+    if not _names(found, b"connection", b"upgrade"):
         raise HandshakeError(400, "the Connection header does not name Upgrade")
     return _accept_value(found.get(b"sec-websocket-key", []))
 
@@ -134,18 +137,18 @@ def _elements(found: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:
     return [part for value in found.get(name, ()) for element in value.split(b",") if (part := element.strip(b" \t"))]
 
 
-def _lower_list(found: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:
-    return [element.lower() for element in _elements(found, name)]
+def _names(found: dict[bytes, list[bytes]], name: bytes, wanted: bytes) -> bool:
+    """The list header ``name`` holds ``wanted``, in whatever case."""
+    values = found.get(name, ())
+    if len(values) == 1 and values[0].lower() == wanted:
+        return True
+    return wanted in [element.lower() for element in _elements(found, name)]
 
 
 def _accept_value(keys: list[bytes]) -> bytes:
     """Sec-WebSocket-Accept for the one key (RFC 6455 section 4.2.2)."""
     if len(keys) != 1:
         raise HandshakeError(400, "one Sec-WebSocket-Key header is needed")
-    try:
-        nonce = base64.b64decode(keys[0], validate=True)
-    except binascii.Error:
-        nonce = b""
-    if len(nonce) != 16:
+    if not _KEY(keys[0]):
         raise HandshakeError(400, "Sec-WebSocket-Key is not 16 bytes in base64")
-    return base64.b64encode(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest())
+    return binascii.b2a_base64(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest(), newline=False)
