@@ -15,9 +15,9 @@ from websockets.protocol import CLIENT, OPEN, Protocol
 
 from fastchannels.exceptions import ClientDisconnected
 from fastchannels.layers.memory import InMemoryChannelLayer
+from tests.server.channel_support import ack, take
 from tests.server.http2_client import http2
 from tests.server.support import DEADLINE, serving, text_of, until
-from tests.server.test_bridge_channels import ack, take
 
 
 def answering(status=200, headers=(), body=b"ok"):
