@@ -1,6 +1,6 @@
 from cpython.object cimport PyObject
 
-from fastchannels._core.http1 cimport HttpStream
+from fastchannels._core.http1 cimport HttpStream, Shared
 
 
 cdef class Exchange(HttpStream):
@@ -12,6 +12,7 @@ cdef class Exchange(HttpStream):
     cdef public bint _more
     cdef public list waiters
     cdef public double timeout
+    cdef Shared shared
     cdef list chunks
     cdef bint in_first_step
 

@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from fastchannels._core.http cimport Request
-from fastchannels._core.http1 cimport HttpStream, Shared
+from fastchannels._core.http1 cimport Http1, HttpStream, Shared
 
 from fastchannels._core.http1 import HOLD_BODY
 from fastchannels.exceptions import ClientDisconnected
@@ -56,7 +56,9 @@ cdef dict ASGI = {"version": "3.0", "spec_version": "2.5"}
 
 def make_scope(connection, Request request not None, str kind not None, state):  # HOT: http hello
     """The scope of a request or a socket; a subclass of its bridge adds what its kind needs."""
-    cdef str scheme = connection.scheme
+    cdef Http1 wire = connection if isinstance(connection, Http1) else None
+    cdef str scheme = wire.scheme if wire is not None else connection.scheme
+    cdef Shared shared = wire.context if wire is not None else connection.context
     if kind == "websocket":
         scheme = "wss" if scheme == "https" else "ws"
     cdef dict scope = {
@@ -67,10 +69,10 @@ def make_scope(connection, Request request not None, str kind not None, state): 
         "path": request.path,
         "raw_path": request.raw_path,
         "query_string": request.query_string,
-        "root_path": connection.context.root_path if request.root_path is None else request.root_path,
+        "root_path": shared.root_path if request.root_path is None else request.root_path,
         "headers": request.headers,
-        "client": connection.client,
-        "server": connection.server,
+        "client": wire.client if wire is not None else connection.client,
+        "server": wire.server if wire is not None else connection.server,
     }
     if state is not None:
         scope["state"] = state.copy()
@@ -87,18 +89,20 @@ cdef class Exchange(HttpStream):
     def __init__(self, connection, Request request not None, bridge):
         HttpStream.__init__(self, connection, request)
         self.bridge = bridge
+        self.shared = self.wire.context if self.wire is not None else connection.context
         self._more = True
         self.waits_for_continue = request.expect_continue and not request.complete
-        self.timeout = (<Shared?>connection.context).http_timeout
+        self.timeout = self.shared.http_timeout
 
     def begin(self):
         self.run()
 
     cdef object call(self):
-        request = self.request
-        scope = make_scope(self.connection, request, "http", self.bridge.state)
+        cdef Request request = self.request
+        cdef dict scope = make_scope(self.connection, request, "http", self.bridge.state)
         scope["method"] = request.method
-        extensions = self.connection.extensions.copy()
+        cdef dict extensions = self.wire.extensions if self.wire is not None else self.connection.extensions
+        extensions = extensions.copy()
         if request.version == "1.0":
             extensions.pop("http.response.early_hint", None)
         elif request.te_trailers and self.wire is not None:
@@ -113,7 +117,7 @@ cdef class Exchange(HttpStream):
         cdef int status
         cdef object context, task, loop
         cdef Run run
-        cdef Shared shared = self.connection.context
+        cdef Shared shared = self.shared
         if self.timeout > 0:
             self.progress()
         loop = shared.loop
@@ -175,7 +179,7 @@ cdef class Exchange(HttpStream):
 
     cdef int run_as_task(self, loop, bint eager) except -1:
         cdef Run run = Run.__new__(Run)
-        cdef Shared shared = self.connection.context
+        cdef Shared shared = self.shared
         run.exchange = self
         self.in_first_step = eager
         task = asyncio.Task(run, loop=loop, eager_start=True) if eager else loop.create_task(run)
@@ -189,7 +193,7 @@ cdef class Exchange(HttpStream):
 
     # The application is over: what it leaves behind is put right, and what must go on is raised.
     cdef int ended(self, error) except -1:
-        cdef Shared shared = self.connection.context
+        cdef Shared shared = self.shared
         try:
             if error is None:
                 if not (self.done or self.disconnected):
@@ -215,7 +219,7 @@ cdef class Exchange(HttpStream):
             self.chunks = []
         self.chunks.append(data)
         self._buffered += len(data)
-        if self._buffered > (<Shared>self.connection.context).request_buffer_size:
+        if self._buffered > self.shared.request_buffer_size:
             self.connection.hold(HOLD_BODY)
         if self.timeout > 0:
             self.progress()
@@ -225,9 +229,14 @@ cdef class Exchange(HttpStream):
         self.wake()
 
     def on_end(self):
+        self.over()
+
+    cdef int over(self) except -1:
         if self.timeout > 0 or self.disconnected:
             self.settle()
-        self.wake()
+        if self.waiters is not None:
+            self.wake()
+        return 0
 
     def wake(self):
         """Let those look again who wait in ``receive``."""
@@ -277,14 +286,16 @@ cdef class Exchange(HttpStream):
         return None
 
     cdef int take(self, message) except -1:  # HOT: http hello
-        kind = message.get("type")
+        # Almost always a dict, whose look-ups are compiled then; anything that is like one will do.
+        cdef dict given = message if type(message) is dict else dict(message)
+        cdef object kind = given.get("type")
         if kind == "http.response.body":
             if not self.started or self.body_over or self.disconnected:
                 self.refuse(kind)
-            body = message.get("body", b"")
+            body = given.get("body", b"")
             if type(body) is not bytes:
                 body = self.as_bytes(body)
-            self.put(body, message.get("more_body", False))
+            self.put(body, given.get("more_body", False))
             if self.timeout > 0 and not self.done:
                 self.progress()
             if self.wire.write_paused if self.wire is not None else self.connection.write_paused:
@@ -293,14 +304,14 @@ cdef class Exchange(HttpStream):
         if kind == "http.response.start":
             if self.started or self.disconnected:
                 self.refuse(kind)
-            if "status" not in message:
+            if "status" not in given:
                 raise ValueError("http.response.start without a status")
-            self.start(message["status"], message.get("headers", ()))
-            if message.get("trailers", False):
+            self.start(given["status"], given.get("headers", ()))
+            if given.get("trailers", False):
                 self.expect_trailers()
             if not self.in_first_step:
                 # The first piece of the body normally follows at once and takes the head along.
-                self.connection.context.flush_soon(self)
+                self.shared.flush_soon(self)
             return DONE
         return OTHER
 

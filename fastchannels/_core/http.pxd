@@ -32,6 +32,7 @@ cdef class HttpParser:
     cdef bint last
     cdef bytearray held
 
+    cdef Request whole(self, const uint8_t *data, Py_ssize_t size)
     cdef int parse(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef Py_ssize_t head(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef Request request_of(self, const uint8_t *head, fc_http_request *parsed)

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongAndOverflow
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_INCREF
@@ -31,6 +32,7 @@ from fastchannels._core.c_fc cimport (
     fc_http_request,
     fc_http_same,
     fc_http_scan,
+    fc_http_scanner,
     fc_status,
 )
 
@@ -152,7 +154,31 @@ cdef class HttpParser:
         finally:
             PyBuffer_Release(&view)
 
-    cdef int parse(self, const uint8_t *data, Py_ssize_t size) except -1:  # HOT: http hello
+    # HOT: http hello. A request that these bytes are, no more and no less, and that has no body, without an event.
+    # None: they are something else, or come behind something else; nothing was taken then.
+    cdef Request whole(self, const uint8_t *data, Py_ssize_t size):
+        cdef fc_http_error error
+        cdef fc_http_request parsed
+        cdef fc_http_scanner scanner
+        cdef Request request
+        if self.state != HEAD or self.held is not None or self.finished or self.events:
+            return None
+        memset(&scanner, 0, sizeof(scanner))
+        if (
+            fc_http_scan(&scanner, &self.limits, data, size, &error) != FC_OK
+            or <Py_ssize_t>scanner.length != size
+            or fc_http_parse(
+                &parsed, fields, self.limits.headers, data + scanner.start, scanner.length - scanner.start, &error
+            ) != FC_OK
+            or parsed.chunked or parsed.content_length or parsed.websocket
+        ):
+            return None
+        request = self.request_of(data + scanner.start, &parsed)
+        request.complete = True
+        self.finished = not parsed.keep_alive
+        return request
+
+    cdef int parse(self, const uint8_t *data, Py_ssize_t size) except -1:
         cdef fc_http_error error
         cdef fc_status status
         cdef size_t used, body
@@ -439,12 +465,13 @@ cdef long long parse_length(bytes value) except -1:
 cdef bytes head_of(Request request, status, headers, common, bint *stays, long long *framing):
     cdef Text text
     cdef long code
+    cdef int overflow
     cdef long long length = CHUNKED_BODY, other
     cdef bint has_date = False, has_server = False
     cdef Py_ssize_t size
-    if not isinstance(status, int) or not 200 <= status <= 999:
+    code = PyLong_AsLongAndOverflow(status, &overflow) if isinstance(status, int) else 0
+    if not 200 <= code <= 999:
         raise ValueError(f"response status {status!r}: 200 to 999 is possible")
-    code = status
     text_begin(&text)
     try:
         text_add_status(&text, code)

@@ -43,6 +43,7 @@ cdef class HttpStream(Timed):
     cdef Http1 wire        # the connection, when it is one of HTTP/1
 
     cdef int run(self) except -1
+    cdef int over(self) except -1
     cdef int put(self, data, bint more) except -1
 
 
@@ -55,7 +56,8 @@ cdef class Http1(Wire):
     # Bytes that the client had not taken when its time was over last.
     cdef public Py_ssize_t _unsent
     cdef public bint _in_head
-    cdef public object client, peer, server, extensions
+    cdef public object client, peer, server
+    cdef public dict extensions
     cdef public str scheme, peer_scheme
 
     cdef int send_piece(self, HttpStream stream, bytes data, bint more) except -1

@@ -69,6 +69,10 @@ cdef class HttpStream(Timed):
         self.begin()
         return 0
 
+    cdef int over(self) except -1:
+        self.on_end()
+        return 0
+
     # What a subclass calls.
 
     @property
@@ -153,22 +157,20 @@ cdef class Http1(Wire):
             return
         shared = self.context
         parser = self._parser
-        parser.parse(self.room, nbytes)
         # A whole request by itself, and nothing to be done beside it.
         if (
-            self._stream is None and len(parser.events) == 1 and self._requests_left <= 0 and not self._holds
-            and type(parser.events[0]) is Request and shared.front is None
+            self._stream is None and self._requests_left <= 0 and not self._holds and not self._in_head
+            and shared.front is None and not self.closed
         ):
-            request = parser.events[0]
-            if request.complete and not request.websocket and not self.closed:
-                parser.events.popleft()
-                self._in_head = False
+            request = parser.whole(self.room, nbytes)
+            if request is not None:
                 shared.running += 1
                 self._stream = shared.bridge.http(self, request)
                 if shared.observe is not None:
                     self._stream.since = monotonic()
                 self._stream.run()
                 return
+        parser.parse(self.room, nbytes)
         self.parsed()
 
     def parsed(self):
@@ -250,7 +252,7 @@ cdef class Http1(Wire):
             shared.observe(stream)
         self._stream = None
         shared.running -= 1
-        stream.on_end()
+        stream.over()
         self.deadline = shared.wheel.now + shared.keep_alive_timeout
         if (<HttpParser>self._parser).events:
             # Not now: the application whose answer this was has not returned yet.
