@@ -2,7 +2,8 @@
 
 Inside a consumer ``Channel.send`` and ``Group.send`` take a copy of the message and hold it; the worker sends the held
 messages in the order of the calls when the consumer has ended, also when it raised. Everywhere else, in other threads
-than the consumer's own, and with ``immediately=True``, they send at once.
+than the consumer's own, and with ``immediately=True``, they send at once. With ``FASTCHANNELS_SEND_ON_COMMIT`` a
+message that is sent inside a transaction of the default database waits for its commit too, and a rollback takes it along.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastchannels import envelope
+from django.conf import settings
+from django.db import transaction
+
+from fastchannels import conf, envelope
 from fastchannels.exceptions import ChannelFull, InvalidMessageError, MessageTooLarge
 
 if TYPE_CHECKING:
@@ -192,11 +196,11 @@ class Channel(_Target):
         layer = self.channel_layer
         if frame is not None and self.name == frame.reply_channel:
             frame.answered = True
-        if frame is None or immediately:
+        if immediately or (frame is None and not _waits_for_commit()):
             layer.send(self.name, content)
         else:
             layer.check_channel(self.name)
-            frame.held.append(Held(layer, False, self.name, layer.carried(content)))
+            _hold(Held(layer, False, self.name, layer.carried(content)), frame)
 
 
 class Group(_Target):
@@ -218,11 +222,32 @@ class Group(_Target):
         _check(content)
         frame = pending_message_store.frame
         layer = self.channel_layer
-        if frame is None or immediately:
+        if immediately or (frame is None and not _waits_for_commit()):
             layer.send_group(self.name, content)
         else:
             layer.check_group(self.name)
-            frame.held.append(Held(layer, True, self.name, layer.carried(content)))
+            _hold(Held(layer, True, self.name, layer.carried(content)), frame)
+
+
+def _waits_for_commit() -> bool:
+    """A transaction is open, and ``FASTCHANNELS_SEND_ON_COMMIT`` ties messages to it (D-54)."""
+    return bool(getattr(settings, conf.SETTING_SEND_ON_COMMIT, False)) and transaction.get_connection().in_atomic_block
+
+
+def _hold(held: Held, frame: Frame | None) -> None:
+    """Keep ``held`` until the consumer of ``frame`` has ended, and until the transaction is committed, if it waits."""
+    if not _waits_for_commit():
+        assert frame is not None
+        frame.held.append(held)
+        return
+
+    def committed() -> None:
+        if frame is not None and frame is pending_message_store.frame:
+            frame.held.append(held)
+        else:
+            held.send()
+
+    transaction.on_commit(committed)
 
 
 def _check(content: object) -> None:

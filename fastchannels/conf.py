@@ -22,9 +22,11 @@ MAX_NAME_LENGTH: Final = 100  #: a channel or group name is shorter than this
 # Django settings, beside CHANNEL_LAYERS.
 SETTING_ROUTING: Final = "FASTCHANNELS_ROUTING"
 SETTING_SESSION_ENGINE: Final = "CHANNEL_SESSION_ENGINE"  #: keeps channel sessions; default: carried with the events
+SETTING_SEND_ON_COMMIT: Final = "FASTCHANNELS_SEND_ON_COMMIT"  #: messages wait for the commit; default False
 SETTING_TICKET_AGE: Final = "FASTCHANNELS_TICKET_AGE"
 TICKET_AGE: Final = 30  #: seconds that a ticket for a socket is good
 SETTING_ORIGIN_CHECK: Final = "FASTCHANNELS_ORIGIN_CHECK"  #: refuse sockets of pages of other sites; default True
+SETTING_FAST_DISPATCH: Final = "FASTCHANNELS_FAST_DISPATCH"  #: Channels 4 consumers: no needless hop; default True
 
 
 def reject_unknown_options(backend: str, unknown: Iterable[str], known: Iterable[str]) -> None:

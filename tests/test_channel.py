@@ -1,8 +1,10 @@
 import asyncio
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
+from django.db import transaction
+from django.test import override_settings
 
 from fastchannels import channel as channel_module
 from fastchannels.channel import Channel, Group, pending_message_store
@@ -196,3 +198,60 @@ def test_an_async_caller_needs_no_bridge(layer):
 
     asyncio.run(main())
     assert sent(layer, "news") == [{"n": 1}]
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["consumer", "anywhere"])
+class TestSendOnCommit:
+    """D-54."""
+
+    @pytest.fixture(autouse=True)
+    def wanted(self, database):
+        with override_settings(FASTCHANNELS_SEND_ON_COMMIT=True):
+            yield
+
+    def run(self, inside, action):
+        layer = make_layer()
+        channel, group = Channel("news", channel_layer=layer), Group("all", channel_layer=layer)
+        group.add("members")
+        with inside_a_consumer() if inside else nullcontext():
+            action(layer, channel, group)
+        return sent(layer, "news"), sent(layer, "members")
+
+    def test_a_commit_lets_them_go(self, inside):
+        def action(layer, channel, group):
+            with transaction.atomic():
+                channel.send({"n": 1})
+                group.send({"n": 2})
+                assert sent(layer, "news") == []
+            channel.send({"n": 3})
+
+        assert self.run(inside, action) == ([{"n": 1}, {"n": 3}], [{"n": 2}])
+
+    def test_a_rollback_takes_them_along(self, inside):
+        def action(layer, channel, group):
+            channel.send({"n": 1})
+            with suppress(LookupError), transaction.atomic():
+                channel.send({"n": 2})
+                group.send({"n": 2})
+                raise LookupError
+            with transaction.atomic(), suppress(LookupError), transaction.atomic():
+                channel.send({"n": 3})
+                raise LookupError
+
+        assert self.run(inside, action) == ([{"n": 1}], [])
+
+    def test_immediately_is_now(self, inside):
+        def action(layer, channel, group):
+            with transaction.atomic():
+                channel.send({"n": 1}, immediately=True)
+                assert sent(layer, "news") == [{"n": 1}]
+
+        assert self.run(inside, action) == ([], [])
+
+    def test_it_is_not_the_default(self, inside):
+        def action(layer, channel, group):
+            with override_settings(FASTCHANNELS_SEND_ON_COMMIT=False), suppress(LookupError), transaction.atomic():
+                channel.send({"n": 1})
+                raise LookupError
+
+        assert self.run(inside, action) == ([{"n": 1}], [])
