@@ -3,8 +3,12 @@ from cpython.object cimport PyObject
 from fastchannels._core.http1 cimport HttpStream, Shared
 
 
+cdef class Served:
+    cdef public object application, state
+
+
 cdef class Exchange(HttpStream):
-    cdef public object bridge
+    cdef public Served bridge
     # The task that runs the application; None until it first waits for something.
     cdef public object task
     cdef public Py_ssize_t _buffered

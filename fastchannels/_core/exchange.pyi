@@ -7,8 +7,12 @@ from fastchannels._core.http1 import HttpStream
 
 def make_scope(connection: Any, request: Request, kind: str, state: dict[str, Any] | None) -> dict[str, Any]: ...
 
+class Served:
+    application: Any
+    state: dict[str, Any] | None
+
 class Exchange(HttpStream):
-    bridge: Any
+    bridge: Served
     task: asyncio.Task[None] | None
     waiters: list[asyncio.Future[None]] | None
     timeout: float

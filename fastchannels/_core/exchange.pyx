@@ -79,6 +79,10 @@ def make_scope(connection, Request request not None, str kind not None, state): 
     return scope
 
 
+cdef class Served:
+    """An ``application``, and what its lifespan keeps for it: its ``state``, or None."""
+
+
 cdef class Exchange(HttpStream):
     """One request, answered by a run of an ASGI application (ASGI HTTP 2.5).
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from fastchannels._core.exchange import Served
 from fastchannels.server.asgi_http import AsgiHttp
 from fastchannels.server.asgi_scope import Application, single_callable
 from fastchannels.server.asgi_websocket import AsgiWebSocket
@@ -13,13 +12,13 @@ from fastchannels.server.stream import Carrier, HttpStream
 from fastchannels.server.websocket_stream import WebSocketStream
 
 
-class AsgiBridge:
+class AsgiBridge(Served):
     """Makes the streams that run ``application``. ``state`` is set when its lifespan has started."""
 
     def __init__(self, context: Context, application: Application) -> None:
         self.context = context
         self.application = single_callable(application)
-        self.state: dict[str, Any] | None = None
+        self.state = None
 
     def http(self, connection: Carrier, request: Request) -> HttpStream:
         return AsgiHttp(connection, request, self)
