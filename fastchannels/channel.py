@@ -3,7 +3,7 @@
 Inside a consumer ``Channel.send`` and ``Group.send`` take a copy of the message and hold it; the worker sends the held
 messages in the order of the calls when the consumer has ended, also when it raised. Everywhere else, in other threads
 than the consumer's own, and with ``immediately=True``, they send at once. With ``FASTCHANNELS_SEND_ON_COMMIT`` a
-message that is sent inside a transaction of the default database waits for its commit too, and a rollback takes it along.
+message that is sent inside a transaction of the default database waits for its commit too, and goes with a rollback.
 """
 
 from __future__ import annotations
