@@ -38,7 +38,13 @@ def test_what_others_compressed(parts, level, bits):
 
 
 def test_the_examples_of_the_rfc():
-    for data in ("f248cdc9c90700", "000500faff48656c6c6f00", "f348cdc9c9070000", "f248050000 00ffffcac9c90700", "f348cdc9c90700"):
+    for data in (
+        "f248cdc9c90700",
+        "000500faff48656c6c6f00",
+        "f348cdc9c9070000",
+        "f248050000 00ffffcac9c90700",
+        "f348cdc9c90700",
+    ):
         assert deflate.decompress(bytes.fromhex(data), 5) == b"Hello"
     assert deflate.decompress(b"\0", 0) == b""
     assert deflate.compress(b"") == b"\0"
