@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 
 import pytest
+import uvloop
 
 from fastchannels._core import exchange
 from tests.server.support import DEADLINE, answer, connect, http_only, serving, until
@@ -272,3 +273,24 @@ async def test_a_request_leaves_nothing_behind():
             assert len(gc.get_objects()) - count < 50
             assert server._context.running == 0
             assert not server._context.tasks
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        TestTask().test_one_task_in_all_steps,
+        TestTask().test_timeouts,
+        TestTask().test_cancelled_before_the_task_knows_what_it_waits_for,
+        TestContext().test_isolated_by_request_and_kept_over_waits,
+        TestCalls().test_as_tasks_and_under_timeouts,
+        test_a_request_leaves_nothing_behind,
+    ],
+    ids=lambda test: test.__name__.removeprefix("test_"),
+)
+def test_on_uvloop(test):
+    """The loop of production; the tests run on asyncio's."""
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(test())
+    finally:
+        loop.close()

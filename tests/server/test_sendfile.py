@@ -6,6 +6,7 @@ import asyncio
 import os
 
 import pytest
+import uvloop
 
 from fastchannels.exceptions import ClientDisconnected
 from fastchannels.server import sendfile
@@ -127,3 +128,14 @@ async def test_a_client_that_leaves_in_the_middle(make_file, plain, monkeypatch)
         client.abort()
         assert isinstance(await asyncio.wait_for(outcome, DEADLINE), OSError)
         await until(lambda: not server._context.connections, "the end")
+
+
+@pytest.mark.parametrize("test", [test_pathsend, test_a_client_that_leaves_in_the_middle], ids=["sent", "cut"])
+def test_on_uvloop(test, make_file, monkeypatch):
+    """The loop of production has no sendfile of its own, and watches its sockets itself."""
+    loop = uvloop.new_event_loop()
+    arguments = (3_000_000, True) if test is test_pathsend else (True, monkeypatch)
+    try:
+        loop.run_until_complete(test(make_file, *arguments))
+    finally:
+        loop.close()
