@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, register
 
 
 class FastChannelsConfig(AppConfig):
-    """Brings the commands, looks at the settings when Django starts, and connects the bindings."""
+    """Brings the commands, looks at the settings when Django starts, connects the bindings, and speeds up Channels."""
 
     name = "fastchannels"
     label = "fastchannels"
@@ -18,6 +18,7 @@ class FastChannelsConfig(AppConfig):
 
     def ready(self) -> None:
         """Raise ``ImproperlyConfigured`` for settings that this version cannot follow."""
+        from fastchannels import fast_dispatch
         from fastchannels.asgi import channel_layers
         from fastchannels.binding.base import BindingMetaclass
         from fastchannels.sessions import check_settings
@@ -25,6 +26,7 @@ class FastChannelsConfig(AppConfig):
         channel_layers.check_settings()
         check_settings()
         BindingMetaclass.register_all()
+        fast_dispatch.install()
         if self.apps is not None and self.apps.is_installed("django.contrib.auth"):
             # A logout, in whatever process, closes the sockets of its session.
             importlib.import_module("fastchannels.auth")
