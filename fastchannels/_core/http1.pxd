@@ -49,13 +49,18 @@ cdef class HttpStream(Timed):
 
 cdef class Http1(Wire):
     cdef public Shared context
+    # An ``HttpParser``, or the session of HTTP/2; the first bytes tell which.
     cdef public object _parser
     cdef public HttpStream _stream
+    # Why reading is paused, and the bytes that a closing connection has still read, or -1.
     cdef public int _holds
     cdef public long long _linger, _requests_left
     # Bytes that the client had not taken when its time was over last.
     cdef public Py_ssize_t _unsent
+    # Part of a request head is here.
     cdef public bint _in_head
+    # Who sent the request, or for one that came through a trusted proxy, whom the proxy names; the other end of the
+    # transport; ours.
     cdef public object client, peer, server
     cdef public dict extensions
     cdef public str scheme, peer_scheme

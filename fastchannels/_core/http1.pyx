@@ -144,6 +144,10 @@ cdef class HttpStream(Timed):
 cdef class Http1(Wire):
     """The half of an HTTP/1 connection that each request goes through."""
 
+    def __cinit__(self, *_arguments):
+        self.scheme = self.peer_scheme = "http"
+        self._linger = -1
+
     def buffer_updated(self, Py_ssize_t nbytes):  # HOT: http hello, ws echo
         cdef HttpParser parser
         cdef Request request

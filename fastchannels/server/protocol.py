@@ -75,24 +75,13 @@ class Connection(Http1, asyncio.BufferedProtocol):
     def __init__(self, context: Context, buffer: memoryview | None = None) -> None:
         super().__init__()
         self.context = context
-        # ``client`` is who sent the request, or for one that came through a trusted proxy, whom the proxy names;
-        # ``peer`` is the other end of the transport.
-        self.client = self.peer = self.server = None
-        self.scheme = self.peer_scheme = "http"
         self.extensions = _EXTENSIONS
         self.websocket: WebSocketStream | None = None
         # Each read is consumed before the next one, so all connections of a thread read into one buffer.
         self.read_into(buffer if buffer is not None else memoryview(bytearray(_READ_SIZE)))
-        # ``_parser`` is an ``HttpParser``, or the session of HTTP/2; the first bytes tell which.
-        self._parser = None
         #: Bytes that may become the preface of HTTP/2.
         self._early = b""
         self.http2: Http2Session | None = None
-        self._stream = None
-        self._holds = 0
-        self._linger = -1
-        # Part of a request head is here.
-        self._in_head = False
         self._requests_left = context.config.keep_alive_requests
         self._waiters: list[asyncio.Future[None]] = []
 
