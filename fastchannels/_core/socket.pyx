@@ -169,6 +169,11 @@ cdef class FrameStream(Sink):
             self.behind = True
             self.hold()
 
+    def put_off(self, bytes data not None):
+        """Look at ``data``, which came before all else, at ``catch_up`` only."""
+        self.behind = True
+        self.rest = data
+
     def catch_up(self):
         """End of ``fall_behind``: go on with what was read, and read on."""
         if self.behind:

@@ -90,9 +90,9 @@ class WebSocketStream(FrameStream):
         self._log("connected")
         early, self._early = self._early, b""
         if early:
-            connection.release(HOLD_SOCKET)
             # Not now: what the bridge sends with its accept goes out before anything the client's frames cause.
-            context.loop.call_soon(self.feed, early)
+            self.put_off(early)
+            context.loop.call_soon(self.catch_up)
 
     def reject(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer the handshake with an error page, and end the socket with 1006 for the application."""

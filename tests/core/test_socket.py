@@ -165,6 +165,15 @@ class TestTurns:
         assert got == [*map(str, range(1000)), "late"]
         assert stream.noted[-1] == "go on"
 
+    async def test_what_came_early_stays_before_what_comes_later(self):
+        stream = await make()
+        stream.put_off(masked(1, "first"))
+        stream.feed(masked(1, "second"))
+        assert len(stream.mailbox) == 0
+        stream.catch_up()
+        assert [(await stream.mailbox())["text"] for _ in range(2)] == ["first", "second"]
+        assert stream.noted == ["go on"]
+
 
 class TestReceive:
     async def test_a_cancelled_receive_takes_nothing(self):
