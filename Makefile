@@ -12,7 +12,7 @@ ORACLE := .venv-oracle
 CORE := setup.py pyproject.toml $(wildcard src_c/*.[ch] fastchannels/_core/*.pyx fastchannels/_core/*.pxd)
 C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] benchmarks/c/*.[ch])
 
-.PHONY: help demo demo-check test test-py test-c test-debug test-redis-py test-engines fuzz lint bench parts clean
+.PHONY: help demo demo-check test test-py test-c test-crash test-tsan test-debug test-redis-py test-engines fuzz lint bench parts clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -84,7 +84,15 @@ test-py: $(VENV)/.test parts
 
 test-c: ## The C units under AddressSanitizer and UndefinedBehaviorSanitizer, and a short run of the fuzz targets
 	@$(MAKE) --no-print-directory -C tests/c
+	@if echo 'int main(void){return 0;}' | $(CC) -fsanitize=thread -x c -o /dev/null - 2>/dev/null; \
+	  then $(MAKE) --no-print-directory -C tests/c tsan; else echo "$(CC) has no ThreadSanitizer: test-tsan is left out"; fi
 	@$(MAKE) --no-print-directory -C tests/fuzz
+
+test-crash: ## Processes killed under load, 10,000 times (KILLS=10000), and the shared segment checked after each
+	@$(MAKE) --no-print-directory -C tests/c crash KILLS=$(or $(KILLS),10000)
+
+test-tsan: ## Threads on the shared segment under ThreadSanitizer
+	@$(MAKE) --no-print-directory -C tests/c tsan
 
 fuzz: ## The fuzz targets for longer (SECONDS=60 each)
 	@$(MAKE) --no-print-directory -C tests/fuzz long SECONDS=$(or $(SECONDS),60)
