@@ -39,13 +39,19 @@ class TargetError(UsageError):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``fastchannels server ...`` and ``fastchannels worker ...``."""
+    """``fastchannels server ...``, ``worker ...``, and ``status`` and ``flush`` of a local layer's segment."""
     parser = Parser(prog="fastchannels", description="Protocol server and workers.")
     parser.add_argument("--version", action="version", version=f"fastchannels {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     add_flags(commands.add_parser("server", help="serve an ASGI application or a channel layer"))
     _worker_arguments(commands.add_parser("worker", help="run consumers for a channel layer"))
+    for name, text in (("status", "what a local layer's segment holds"), ("flush", "remove all that waits in it")):
+        _segment_arguments(commands.add_parser(name, help=text))
     options = parser.parse(argv)
+    if options.command in ("status", "flush"):
+        from fastchannels import inspect_cli
+
+        return inspect_cli.run(options.command, options.path)
     return _run_server(options) if options.command == "server" else _run_worker(options)
 
 
@@ -67,6 +73,10 @@ def worker(argv: Sequence[str] | None = None) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------- arguments
+
+
+def _segment_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", nargs="?", help="CONFIG 'path' of the layer (the default one)")
 
 
 def _worker_arguments(parser: argparse.ArgumentParser) -> None:

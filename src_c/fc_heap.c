@@ -1,6 +1,6 @@
 #include "fc_heap.h"
 
-_Static_assert(sizeof(fc_block) == FC_BLOCK, "a block is 256 bytes");
+_Static_assert(sizeof(fc_block) == FC_BLOCK, "a block is 384 bytes");
 _Static_assert(sizeof(fc_named) == 120, "a name is 120 bytes");
 _Static_assert(FC_NAME_SIZE < FC_FIRST_DATA, "a target fits the first block");
 
@@ -63,7 +63,6 @@ fc_status fc_heap_bind(fc_heap *h, void *base, uint64_t size) {
 void fc_heap_format(fc_heap *h, uint64_t size) {
     fc_header *header = h->header;
     fc_region scratch[FC_TABLES];
-    header->version = FC_SHM_VERSION;
     header->header_size = sizeof(fc_header);
     header->layout = fc_heap_layout(scratch, size);
     header->size = size;

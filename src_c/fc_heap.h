@@ -21,7 +21,6 @@
 
 #define FC_NIL UINT32_MAX
 #define FC_SHM_MAGIC UINT64_C(0x6c6e6e6863747366)
-#define FC_SHM_VERSION 1u
 #define FC_SHM_MIN_SIZE (UINT64_C(1) << 20)
 #define FC_SHM_MAX_SIZE (UINT64_C(1) << 36)
 #define FC_NAME_SIZE 103 /* bytes of the longest name that fits; names of channels and groups are shorter than 100 */
@@ -29,9 +28,9 @@
 #define FC_WAITERS 1024
 #define FC_WAITER_WORDS (FC_WAITERS / 64)
 #define FC_MARKS 4096
-#define FC_BLOCK 256
-#define FC_FIRST_DATA 208 /* bytes of a message in its first block: the target always fits */
-#define FC_PART_DATA 240  /* and in each further one */
+#define FC_BLOCK 384
+#define FC_FIRST_DATA 336 /* bytes of a message in its first block: the target always fits */
+#define FC_PART_DATA 368  /* and in each further one */
 
 enum { FC_FREE = 0, FC_USED = 1, FC_PART = 2 }; /* FC_PART: a block that only its chain makes valid */
 

@@ -99,6 +99,7 @@ static fc_status create(fc_shm *s, uint64_t size, char why[FC_SHM_WHY]) {
     } else if ((status = map(s, fd, size, why)) == FC_OK) {
         rc = init_lock(&s->heap.header->lock);
         fc_heap_format(&s->heap, size);
+        s->heap.header->version = FC_SHM_VERSION;
         s->heap.header->boot = fc_boot_number();
         s->heap.header->pid_space = fc_pid_space();
         if (rc)

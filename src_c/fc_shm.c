@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { FC_SHM_SPINS = 20 };
+
 struct fc_waiter_handle {
     fc_shm *s;
     int fd;
@@ -40,8 +42,22 @@ static void recover(fc_shm *s, fc_wakes *w) {
 }
 
 #ifdef __linux__
+static inline void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 static int take_lock(pthread_mutex_t *lock) {
     int rc = pthread_mutex_trylock(lock);
+    /* It is held for a fraction of a microsecond, unless its holder was put off its core: going to sleep costs more. */
+    for (int i = 0; FC_UNLIKELY(rc == EBUSY) && i < FC_SHM_SPINS; i++) {
+        for (int k = 0; k < 16; k++)
+            relax();
+        rc = pthread_mutex_trylock(lock);
+    }
     if (rc == EBUSY) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);

@@ -18,7 +18,7 @@
 
 #include "fc_common.h"
 
-enum { FC_SHM_WHY = 320, FC_SHM_LOCK_SECONDS = 10, FC_SHM_KEEP_MS = 1000 };
+enum { FC_SHM_VERSION = 2, FC_SHM_WHY = 320, FC_SHM_LOCK_SECONDS = 10, FC_SHM_KEEP_MS = 400 };
 
 typedef struct fc_shm fc_shm;
 typedef struct fc_waiter_handle fc_waiter_handle;
@@ -53,6 +53,15 @@ typedef struct fc_shm_counts {
     uint64_t pushed, taken, expired, recovered, reaped;
 } fc_shm_counts;
 
+/* A channel or a group: one line of what a segment holds. */
+typedef struct fc_listed {
+    uint64_t age_ns; /* of the oldest message */
+    uint32_t count;  /* messages, or members */
+    int32_t pid;     /* whose inbox it is; 0: an ordinary channel, or a group */
+    uint32_t length; /* of the name */
+    char name[108];
+} fc_listed;
+
 /* Opens the segment in directory `dir`, or makes both, and registers this process as `id`.
  * The directory (made 0700) must belong to the effective user, be no symbolic link and be writable by nobody else, and
  * so must the file. An existing segment keeps its size while a process uses it. FC_ERR_VERSION: not a segment, damaged,
@@ -78,8 +87,8 @@ fc_status fc_shm_send_local(fc_shm *s, fc_text process, fc_text channel, const u
  * aligned). FC_NEED_DATA: nothing waits. FC_ERR_RANGE: the first one needs `used` bytes, and stays. */
 fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
                       uint64_t size, uint64_t *used, uint32_t *count);
-/* Unexpired messages of a channel. */
-fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count);
+/* Unexpired messages of a channel, and how long the oldest of them has waited. */
+fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *age_ns);
 /* Wakes a sleeper of the channel when a message waits: for a reader that was woken and will not take it. */
 fc_status fc_shm_nudge(fc_shm *s, fc_text channel);
 
@@ -109,6 +118,8 @@ fc_status fc_shm_wipe(fc_shm *s);
  * FC_SHM_KEEP_MS in the whole segment; every process calls it about that often. */
 fc_status fc_shm_keep(fc_shm *s);
 fc_status fc_shm_count(fc_shm *s, fc_shm_counts *counts);
+/* Up to `most` channels (groups: with `groups`) from slot *cursor on, which moves on; none: it was the last call. */
+fc_status fc_shm_list(fc_shm *s, int groups, uint32_t *cursor, fc_listed *out, uint32_t most, uint32_t *count);
 /* NULL when every invariant of the segment holds, else which one does not. */
 const char *fc_shm_check(fc_shm *s);
 

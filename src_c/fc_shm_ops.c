@@ -180,9 +180,15 @@ fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t star
     return fc_shm_exit(s, &w, status);
 }
 
-fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count) {
+static uint64_t oldest(fc_heap *h, const fc_queue *q, uint64_t now) {
+    const fc_block *b = q->head == FC_NIL ? NULL : fc_heap_head(h, q);
+    return b && now > b->first.stamp ? now - b->first.stamp : 0;
+}
+
+fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *age_ns) {
     fc_wakes w;
     *count = 0;
+    *age_ns = 0;
     fc_status status = fc_shm_enter(s, &w);
     if (status != FC_OK)
         return status;
@@ -191,6 +197,7 @@ fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count) {
     if (q) {
         (void)fc_heap_expire(&s->heap, q, w.now);
         *count = q->count;
+        *age_ns = oldest(&s->heap, q, w.now);
     }
     return fc_shm_exit(s, &w, FC_OK);
 }
@@ -452,6 +459,36 @@ fc_status fc_shm_count(fc_shm *s, fc_shm_counts *counts) {
     for (uint32_t i = 0; i < header->table[FC_QUEUES].fresh; i++) {
         const fc_queue *q = (const fc_queue *)fc_heap_used(&s->heap, FC_QUEUES, i);
         counts->messages += q ? q->count : 0;
+    }
+    return fc_shm_exit(s, &w, FC_OK);
+}
+
+fc_status fc_shm_list(fc_shm *s, int groups, uint32_t *cursor, fc_listed *out, uint32_t most, uint32_t *count) {
+    fc_heap *h = &s->heap;
+    fc_wakes w;
+    int table = groups ? FC_GROUPS : FC_QUEUES;
+    *count = 0;
+    fc_status status = fc_shm_enter(s, &w);
+    if (status != FC_OK)
+        return status;
+    for (; *count < most && *cursor < h->header->table[table].fresh && !h->damaged; ++*cursor) {
+        const fc_named *named = (const fc_named *)fc_heap_used(h, table, *cursor);
+        if (!named || named->length > FC_NAME_SIZE)
+            continue;
+        fc_listed *line = &out[(*count)++];
+        memset(line, 0, sizeof *line);
+        line->length = named->length;
+        memcpy(line->name, named->name, named->length);
+        if (groups) {
+            line->count = ((const fc_group *)named)->count;
+            continue;
+        }
+        fc_queue *q = (fc_queue *)fc_heap_at(h, FC_QUEUES, *cursor);
+        (void)fc_heap_expire(h, q, w.now);
+        const fc_process *p = (const fc_process *)fc_heap_used(h, FC_PROCS, q->process);
+        line->count = q->count;
+        line->age_ns = oldest(h, q, w.now);
+        line->pid = p ? p->pid : 0;
     }
     return fc_shm_exit(s, &w, FC_OK);
 }

@@ -1,5 +1,5 @@
 # Every extern of src_c/, one section a header. Nothing else in the package declares C.
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fc_common.h" nogil:
     ctypedef enum fc_status:
@@ -133,6 +133,7 @@ cdef extern from "fc_ws.h" nogil:
 
 cdef extern from "fc_shm.h" nogil:
     enum:
+        FC_SHM_VERSION
         FC_SHM_WHY
         FC_MESSAGE
         FC_GROUP
@@ -153,6 +154,13 @@ cdef extern from "fc_shm.h" nogil:
         uint32_t name
         uint32_t kind
         uint32_t target_length
+    ctypedef struct fc_listed:
+        uint64_t age_ns
+        uint32_t count
+        int32_t pid
+        uint32_t length
+        char name[108]
+
     ctypedef struct fc_shm_counts:
         uint64_t size
         uint64_t room
@@ -180,7 +188,7 @@ cdef extern from "fc_shm.h" nogil:
                                 uint32_t capacity, uint32_t expiry_ms) noexcept
     fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
                           uint64_t size, uint64_t *used, uint32_t *count) noexcept
-    fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count) noexcept
+    fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *age_ns) noexcept
     fc_status fc_shm_nudge(fc_shm *s, fc_text channel) noexcept
     fc_status fc_shm_mark(fc_shm *s, fc_text channel, int full) noexcept
     fc_status fc_shm_join(fc_shm *s, fc_text group) noexcept
@@ -195,6 +203,8 @@ cdef extern from "fc_shm.h" nogil:
     fc_status fc_shm_wipe(fc_shm *s) noexcept
     fc_status fc_shm_keep(fc_shm *s) noexcept
     fc_status fc_shm_count(fc_shm *s, fc_shm_counts *counts) noexcept
+    fc_status fc_shm_list(
+        fc_shm *s, int groups, uint32_t *cursor, fc_listed *out, uint32_t most, uint32_t *count) noexcept
     const char *fc_shm_check(fc_shm *s) noexcept
     fc_status fc_waiter_open(fc_waiter_handle **out, fc_shm *s) noexcept
     void fc_waiter_close(fc_waiter_handle *w, int abandon) noexcept

@@ -12,11 +12,11 @@ from libc.string cimport memcpy
 
 from fastchannels._core.c_fc cimport (
     FC_ADD, FC_DISCARD, FC_ERR_CLOSED, FC_ERR_FORMAT, FC_ERR_FULL, FC_ERR_NOMEM, FC_ERR_OS, FC_ERR_RANGE,
-    FC_ERR_VERSION, FC_GROUP, FC_MESSAGE, FC_NEED_DATA, FC_OK, FC_SHM_WHY, FC_WIPED,
+    FC_ERR_VERSION, FC_GROUP, FC_MESSAGE, FC_NEED_DATA, FC_OK, FC_SHM_VERSION, FC_SHM_WHY, FC_WIPED,
     fc_shm, fc_shm_abandon, fc_shm_add, fc_shm_add_channel, fc_shm_check, fc_shm_close, fc_shm_count, fc_shm_counts,
-    fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_mark, fc_shm_nudge,
+    fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_list, fc_shm_mark, fc_shm_nudge,
     fc_shm_open, fc_shm_pending, fc_shm_publish, fc_shm_send, fc_shm_send_local, fc_shm_skip, fc_shm_take, fc_shm_wipe,
-    fc_status, fc_taken, fc_text,
+    fc_listed, fc_status, fc_taken, fc_text,
     fc_waiter_arm, fc_waiter_close, fc_waiter_disarm, fc_waiter_fd, fc_waiter_handle, fc_waiter_open,
     fc_wake_drain, fc_wake_wait,
 )
@@ -35,6 +35,7 @@ cdef enum:
     WORDS = 1024        # on the stack, for one message; a longer one gets memory of its own
     BATCH = 65536       # bytes for a batch
     FEW = 16            # names on the stack
+    LINES = 64          # of a listing, at a time
 
 
 class SegmentGone(Exception):
@@ -130,6 +131,11 @@ cdef class Segment:
             with nogil:
                 fc_shm_close(handle)
         return 0
+
+    @property
+    def version(self):
+        """Of the layout; a segment of another one is refused."""
+        return FC_SHM_VERSION
 
     @property
     def closed(self):
@@ -254,17 +260,40 @@ cdef class Segment:
             if names != few:
                 free(names)
 
-    def pending(self, str channel not None):
-        """Unexpired messages of ``channel``."""
+    # HOT: benchmarks/local.py
+    def take_one(self, str channel not None):
+        """The payload of the next message of ``channel``, or None."""
+        cdef uint64_t stack[WORDS]
         cdef fc_text name = text_of(channel)
         cdef uint32_t count = 0
+        cdef uint64_t used = 0
+        cdef fc_status status
+        cdef fc_taken *head = <fc_taken *> stack
+        self.begin()
+        with nogil:
+            status = fc_shm_take(self.handle, &name, 1, 0, 1, <uint8_t *> stack, sizeof(stack), &used, &count)
+        self.end()
+        if status == FC_NEED_DATA:
+            return None
+        if status == FC_OK:
+            return PyBytes_FromStringAndSize(<char *> (head + 1) + head.target_length, <Py_ssize_t> head.length)
+        if status != FC_ERR_RANGE:
+            raise_for(status, self)
+        taken = self.take_from([channel], 0, 1, used)
+        return taken[0][3] if taken else None
+
+    def pending(self, str channel not None):
+        """``(unexpired messages of a channel, seconds that the oldest has waited)``."""
+        cdef fc_text name = text_of(channel)
+        cdef uint32_t count = 0
+        cdef uint64_t age_ns = 0
         cdef fc_status status
         self.begin()
         with nogil:
-            status = fc_shm_pending(self.handle, name, &count)
+            status = fc_shm_pending(self.handle, name, &count, &age_ns)
         self.end()
         outcome(status, self)
-        return count
+        return count, age_ns / 1e9
 
     def nudge(self, str channel not None):
         """Wake a sleeper of ``channel`` when a message waits: for a reader that was woken and does not take it."""
@@ -389,7 +418,7 @@ cdef class Segment:
         outcome(status, self)
 
     def keep(self):
-        """Housekeeping, for every process to call about once a second. Raises ``SegmentGone``."""
+        """Housekeeping, for every process to call every 0.4 seconds. Raises ``SegmentGone``."""
         cdef fc_status status
         self.begin()
         with nogil:
@@ -408,6 +437,23 @@ cdef class Segment:
         self.end()
         outcome(status, self)
         return counts
+
+    def listing(self, bint groups):
+        """Channels, or groups: ``(name, messages or members, age of the oldest message, pid of an inbox or 0)`` each."""
+        cdef fc_listed lines[LINES]
+        cdef uint32_t cursor = 0, count = 1, index
+        cdef fc_status status
+        cdef list result = []
+        while count:
+            self.begin()
+            with nogil:
+                status = fc_shm_list(self.handle, groups, &cursor, lines, LINES, &count)
+            self.end()
+            outcome(status, self)
+            for index in range(count):
+                name = PyUnicode_DecodeLatin1(lines[index].name, <Py_ssize_t> lines[index].length, NULL)
+                result.append((name, lines[index].count, lines[index].age_ns / 1e9, lines[index].pid))
+        return result
 
     def check(self):
         """None when every invariant of the segment holds, else which one does not."""

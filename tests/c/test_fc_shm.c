@@ -73,7 +73,19 @@ static const uint8_t *body(void) {
 
 static void sizes_and_order(void) {
     static uint8_t bytes[300000];
-    const uint32_t sizes[] = {0, 1, 207, 208, 209, 447, 448, 449, 688, 689, 4096, 65536, 300000};
+    const uint32_t sizes[] = {0,
+                              1,
+                              FC_FIRST_DATA - 1,
+                              FC_FIRST_DATA,
+                              FC_FIRST_DATA + 1,
+                              FC_FIRST_DATA + FC_PART_DATA - 1,
+                              FC_FIRST_DATA + FC_PART_DATA,
+                              FC_FIRST_DATA + FC_PART_DATA + 1,
+                              FC_FIRST_DATA + 2 * FC_PART_DATA,
+                              FC_FIRST_DATA + 2 * FC_PART_DATA + 1,
+                              4096,
+                              65536,
+                              300000};
     const size_t n = sizeof sizes / sizeof sizes[0];
     fc_shm *s = fresh("a", 4 << 20);
     test_random_bytes(bytes, sizeof bytes);
@@ -114,14 +126,18 @@ static void batches_fill_the_buffer_and_no_more(void) {
 static void capacity_expiry_and_room(void) {
     static uint8_t big[100000];
     uint32_t count;
+    uint64_t age;
     fc_shm *s = fresh("a", 1 << 20);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(fc_shm_send(s, text("jobs"), big, 10, 3, 1000), FC_OK);
     CHECK_EQ(fc_shm_send(s, text("jobs"), big, 10, 3, 1000), FC_ERR_FULL);
     fc_shm_skip(s, 2000000000);
     CHECK_EQ(fc_shm_send(s, text("jobs"), big, 11, 3, 1000), FC_OK);
-    CHECK_EQ(fc_shm_pending(s, text("jobs"), &count), FC_OK);
+    CHECK_EQ(fc_shm_pending(s, text("jobs"), &count, &age), FC_OK);
     CHECK_EQ(count, 1);
+    fc_shm_skip(s, 500000000);
+    CHECK_EQ(fc_shm_pending(s, text("jobs"), &count, &age), FC_OK);
+    CHECK(age >= 500000000 && age < 1000000000);
     fc_shm_skip(s, 2000000000);
     CHECK_EQ(get(s, "jobs"), -1);
 
