@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import layers, servers, servers_memory, talk
+from benchmarks import broadcast, layers, servers, servers_memory, talk
 from benchmarks.parts import OURS, PEERS, ROOT, redis_server, wanted
 
 Figures = dict[str, float]
@@ -102,12 +102,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.7, help="length of one run")
-    parser.add_argument("--only", choices=["layers", "servers", "talk"])
+    parser.add_argument("--only", choices=["layers", "servers", "broadcast", "talk"])
     parser.add_argument(
-        "--rows", nargs="*", default=[], help="of servers and talk: rows whose title holds one of these"
+        "--rows", nargs="*", default=[], help="of servers, broadcast and talk: rows whose title holds one of these"
     )
     parser.add_argument(
-        "--rivals", nargs="*", default=[], help="of servers and talk: rivals whose name holds one of these"
+        "--rivals", nargs="*", default=[], help="of servers, broadcast and talk: rivals whose name holds one of these"
     )
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
     arguments = parser.parse_args()
@@ -126,6 +126,8 @@ def main() -> None:
     groups = []
     if arguments.only in (None, "servers"):
         groups.append((servers.scenarios(arguments.seconds) | servers_memory.scenarios(), servers.missing))
+    if arguments.only in (None, "broadcast"):
+        groups.append((broadcast.scenarios(arguments.seconds), broadcast.missing))
     if arguments.only in (None, "talk"):
         groups.append((talk.scenarios(arguments.seconds), talk.missing))
     for rows, missing in groups:

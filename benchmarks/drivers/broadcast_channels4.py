@@ -1,0 +1,39 @@
+"""The room as a consumer of Channels 4, as its tutorial writes it: ``application``, and ``echo`` without a layer."""
+
+import os
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.drivers.broadcast_site"
+
+import django
+
+django.setup()
+
+from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
+
+from benchmarks.drivers.broadcast_site import ROOM  # noqa: E402
+
+
+class Room(AsyncWebsocketConsumer):
+    async def connect(self):
+        await self.channel_layer.group_add(ROOM, self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code):
+        await self.channel_layer.group_discard(ROOM, self.channel_name)
+
+    async def receive(self, text_data=None, bytes_data=None):
+        await self.channel_layer.group_send(ROOM, {"type": "chat.message", "text": text_data})
+
+    async def chat_message(self, event):
+        await self.send(text_data=event["text"])
+
+
+class Echo(AsyncWebsocketConsumer):
+    channel_layer_alias = "none"
+
+    async def receive(self, text_data=None, bytes_data=None):
+        await self.send(text_data=text_data)
+
+
+application = Room.as_asgi()
+echo = Echo.as_asgi()
