@@ -86,8 +86,8 @@ int fc_ws_parser_whole(fc_ws_parser *parser, uint8_t *dst, const uint8_t *src);
 /* Makes FC_ERR_UTF8 the state of the parser, and returns it. */
 fc_status fc_ws_parser_bad_text(fc_ws_parser *parser);
 
-/* The host's own verdict on a payload, such as one of an extension: makes the error, which is not FC_OK, the state of the
- * parser, and returns it. reason is static. */
+/* The host's own verdict on a payload, such as one of an extension: makes the error, which is not FC_OK, the state of
+ * the parser, and returns it. reason is static. */
 fc_status fc_ws_parser_refuse(fc_ws_parser *parser, fc_status status, uint16_t close_code, const char *reason);
 
 /* Checks the body of a close frame (RFC 6455 section 5.5.1); *code is 0 when it has none. The reason is what follows
