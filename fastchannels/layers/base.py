@@ -152,6 +152,8 @@ class ChannelLayer(abc.ABC):
         )  # fmt: skip
         #: Names that were found to be received from the inbox.
         self._readable: set[str] = set()
+        #: What :meth:`_split` made of the names it was asked for last.
+        self._last_split: tuple[tuple[str, ...], list[str], list[str]] = (), [], []
         #: None when no option asks for it: then a receive spends nothing on it.
         self.notices: Notices | None = None
         if self.on_disconnect is not None or self.on_reconnect is not None:
@@ -338,18 +340,9 @@ class ChannelLayer(abc.ABC):
         """
         if block and asyncio._get_running_loop() is not None:
             raise RuntimeError("receive_many(block=True) would stop the running event loop: await receive() instead")
-        ordinary: list[str] = []
-        beginnings: list[str] = []
-        for channel in channels:
-            check_channel_name(channel, True)
-            if "!" not in channel:
-                ordinary.append(channel)
-            elif channel.endswith("!"):
-                beginnings.append(channel)
-            else:
-                raise RuntimeError(f"receive_many reads ordinary channels; await receive({channel!r}) on an event loop")
         if not channels:
             return None, None
+        ordinary, beginnings = self._split(tuple(channels))
         wait = timeout if block else 0.0
         ends = None if wait is None else time.monotonic() + wait
         store_first = bool(ordinary) and random.random() < 0.5
@@ -372,6 +365,23 @@ class ChannelLayer(abc.ABC):
                 if pause == wait:
                     return (self._take_local(beginnings) if beginnings else None) or (None, None)
             wait = None if ends is None else max(0.0, ends - time.monotonic())
+
+    def _split(self, channels: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """The ordinary ones of ``channels``, and those that end in ``!``; a worker asks for the same each time."""
+        known, ordinary, beginnings = self._last_split
+        if channels == known:
+            return ordinary, beginnings
+        ordinary, beginnings = [], []
+        for channel in channels:
+            check_channel_name(channel, True)
+            if "!" not in channel:
+                ordinary.append(channel)
+            elif channel.endswith("!"):
+                beginnings.append(channel)
+            else:
+                raise RuntimeError(f"receive_many reads ordinary channels; await receive({channel!r}) on an event loop")
+        self._last_split = channels, ordinary, beginnings
+        return ordinary, beginnings
 
     def group_add_sync(self, group: str, channel: str) -> None:
         """:meth:`group_add` for a thread without an event loop."""
