@@ -67,7 +67,9 @@ class MemberSide(ChannelLayer):
 
     Redis knows, by group, the processes that have a member, and each process its members. A group is *announced* while
     Redis is known to have this process in it. Joins and discards of own channels are made when a note of them has come
-    through the inbox: behind what was queued before them, and ahead of what is published after (D-50).
+    through the inbox: behind what was queued before them, and ahead of what is published after (D-50): by this loop,
+    and by whoever heard of it through the layer. A note is written, not waited for, so a process that hears of a join
+    by another way, within the time that Redis takes for what it was sent, may publish ahead of it.
     """
 
     lease: float = LEASE

@@ -63,7 +63,17 @@ class Caller:
             self.wanted[wanted].append(self.sent)
         if verb == "send":
             return self.layer.send(name, message)
-        return (self.layer if verb == "group_send" else self.peer).group_send(group, message)
+        return self.layer.group_send(group, message) if verb == "group_send" else self._by_peer(group, message)
+
+    async def _by_peer(self, group: str, message: dict[str, int]) -> None:
+        """The other process sends, when it has heard of what was done before: by the layer, as processes hear."""
+        heard = asyncio.get_running_loop().create_future()
+        name = await self.peer.new_channel()
+        self.peer.attach(name, heard.set_result)
+        await self.layer.send(name, {})
+        await heard
+        self.peer.detach(name)
+        await self.peer.group_send(group, message)
 
     async def settle(self) -> None:
         self.sent += 1
