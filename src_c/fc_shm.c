@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FC_SHM_SPINS = 20 };
+enum { FC_SHM_SPINS = 60, FC_SHM_PAUSES = 8 };
 
 struct fc_waiter_handle {
     fc_shm *s;
@@ -54,7 +54,7 @@ static int take_lock(pthread_mutex_t *lock) {
     int rc = pthread_mutex_trylock(lock);
     /* It is held for a fraction of a microsecond, unless its holder was put off its core: going to sleep costs more. */
     for (int i = 0; FC_UNLIKELY(rc == EBUSY) && i < FC_SHM_SPINS; i++) {
-        for (int k = 0; k < 16; k++)
+        for (int k = 0; k < FC_SHM_PAUSES; k++)
             relax();
         rc = pthread_mutex_trylock(lock);
     }
@@ -108,6 +108,11 @@ static fc_status unlock(fc_shm *s, fc_wakes *w, fc_status status) {
 
 int fc_shm_wake_one(fc_shm *s, fc_queue *q, fc_wakes *w) {
     const uint64_t *asleep = s->heap.header->asleep;
+    uint64_t any = 0;
+    for (uint32_t k = 0; k < FC_WAITER_WORDS; k++)
+        any |= q->watchers[k] & asleep[k];
+    if (FC_LIKELY(!any))
+        return 0;
     uint32_t start = q->rotor % FC_WAITERS;
     for (uint32_t k = 0; k <= FC_WAITER_WORDS; k++) {
         uint32_t word = (start / 64 + k) % FC_WAITER_WORDS;

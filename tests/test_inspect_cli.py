@@ -24,7 +24,7 @@ def test_status_and_flush(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"{3 * MIB:,} bytes" in out
     assert "  jobs  3 waiting, the oldest for 0." in out
     assert "  news  1 processes" in out
-    assert "dead" in out and not err
+    assert not err
     assert cli.main(["flush", str(tmp_path / "a")]) == 0
     assert "removed 3 messages and 1 memberships" in capsys.readouterr().out
     assert layer.receive_many(["jobs"]) == (None, None)

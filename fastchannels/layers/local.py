@@ -33,8 +33,7 @@ DEFAULT_SIZE = 64 * 1024 * 1024
 #: Entries of the inbox that are taken at a time, and how often before others of the event loop have their turn.
 _BATCH = 256
 _BATCHES = 4
-#: Seconds between two looks at what dead processes left, and at wake-ups that went astray: so that, of several processes
-#: with one look a period between them, the last one comes less than a second after a death.
+#: Seconds between two looks of all processes at what the dead left; memberships end within two of them.
 _TICK = 0.4
 #: Ticks between two looks at all that waits in this process.
 _TICKS_TO_HOUSEKEEP = 12
@@ -220,12 +219,16 @@ class LocalChannelLayer(ChannelLayer):
         check_channel_name(channel, single_reader)
         payload = self.codec.encode(message)
         segment = self._segment
-        if segment is None or "!" in channel:
+        process = process_of(channel) if "!" in channel else None
+        if segment is None or process == "" or process == self.client_id:
             await self._push(channel, payload)
         else:
             try:
-                capacity = self.get_capacity(channel) if self.channel_capacity else self.capacity
-                outcome = segment.send(channel, payload, capacity, self._expiry_ms)
+                if process:
+                    outcome = segment.send_local(process, channel, payload, conf.INBOX_CAPACITY, self._expiry_ms)
+                else:
+                    capacity = self.get_capacity(channel) if self.channel_capacity else self.capacity
+                    outcome = segment.send(channel, payload, capacity, self._expiry_ms)
             except SegmentGone:
                 self._push_sync(channel, payload)
             else:
@@ -453,8 +456,13 @@ class LocalChannelLayer(ChannelLayer):
         # A receiver that sends to its own process must not have that overtake the rest of this batch.
         self._draining = True
         try:
+            full, overshoot, put = self._full, self._overshoot, self.inbox.put
             while taken:
-                self._carry_out(*taken.popleft())
+                kind, target, payload, age = taken.popleft()
+                if kind == shm.MESSAGE and target not in full and target not in overshoot:
+                    put(target, payload, age)
+                else:
+                    self._carry_out(kind, target, payload, age)
         finally:
             self._draining = False
         return count
