@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import broadcast, layers, servers, servers_memory, talk
+from benchmarks import broadcast, layers, local, servers, servers_memory, talk
 from benchmarks.parts import OURS, PEERS, ROOT, redis_server, wanted
 
 Figures = dict[str, float]
@@ -102,12 +102,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.7, help="length of one run")
-    parser.add_argument("--only", choices=["layers", "servers", "broadcast", "talk"])
+    parser.add_argument("--only", choices=["layers", "local", "servers", "broadcast", "talk"])
+    parser.add_argument("--rows", nargs="*", default=[], help="of all but layers: rows whose title holds one of these")
     parser.add_argument(
-        "--rows", nargs="*", default=[], help="of servers, broadcast and talk: rows whose title holds one of these"
-    )
-    parser.add_argument(
-        "--rivals", nargs="*", default=[], help="of servers, broadcast and talk: rivals whose name holds one of these"
+        "--rivals", nargs="*", default=[], help="of all but layers: rivals whose name holds one of these"
     )
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
     arguments = parser.parse_args()
@@ -124,6 +122,8 @@ def main() -> None:
                 measure = partial(scenario.measure, setting=setting)
                 records += show(title, compare(title, scenario.rivals, arguments.rounds, measure))
     groups = []
+    if arguments.only in (None, "local"):
+        groups.append((local.scenarios(arguments.seconds), local.missing))
     if arguments.only in (None, "servers"):
         groups.append((servers.scenarios(arguments.seconds) | servers_memory.scenarios(), servers.missing))
     if arguments.only in (None, "broadcast"):

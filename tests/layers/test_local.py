@@ -295,6 +295,26 @@ class TestProcesses:
         counts = shared.statistics()["segment"]
         assert (counts["processes"], counts["reaped"], counts["messages"]) == (1, 1, 0)
 
+    def test_forked_child_is_a_process_of_its_own(self, shared: LocalChannelLayer) -> None:
+        name = shared.new_local_channel("specific")
+        shared.send_sync("jobs", HELLO)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if not child:
+            try:
+                took = shared.receive_many(["jobs"]) == ("jobs", HELLO)
+                apart = f".{shared.client_id}!" not in name and shared._open().counts()["processes"] == 2
+                shared.send_sync(name, HELLO)
+                shared._release()
+                os._exit(0 if took and apart else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert shared._open().counts()["processes"] == 1
+        taken = shared._open().take([f"!{shared.client_id}"])
+        assert taken is not None  # the message that the child sent to its parent
+
     def test_orderly_exit_gives_its_place_back_at_once(
         self, shared: LocalChannelLayer, peer: Callable[[str], Peer]
     ) -> None:
