@@ -32,7 +32,7 @@ $(VENV)/.built: $(VENV)/.made $(CORE)
 	@mkdir -p build
 	@$(BIN)/python -m pip install --no-build-isolation --verbose --editable '.[django,redis]' 2>&1 | tee build/build.log \
 	  | sed -nuE 's/^ *(\[[0-9]+\/[0-9]+\] compiling .*)/  \1/p' \
-	  || { tail -n 60 build/build.log; echo "the build failed: a C compiler and the Python headers are needed (on Debian: apt-get install gcc python3-dev)"; exit 1; }
+	  || { tail -n 60 build/build.log; echo "the build failed: a C compiler and the headers of Python and zlib are needed (on Debian: apt-get install gcc python3-dev zlib1g-dev)"; exit 1; }
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.built
