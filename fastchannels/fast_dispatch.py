@@ -54,11 +54,6 @@ def install() -> bool:
         return False
     _original = getattr(sys.modules["channels.db"], _NAME)
     _replace(_original, aclose_old_connections)
-    logger.info(
-        "Channels consumers change threads before an event only if a database connection is to be closed "
-        "(%s = False turns this off)",
-        conf.SETTING_FAST_DISPATCH,
-    )
     return True
 
 
@@ -88,6 +83,13 @@ async def aclose_old_connections() -> None:  # HOT: broadcast, "Channels 4 consu
         else:
             return
     elif plain and isinstance(executor, ThreadPoolExecutor) and executor._max_workers == 1:
+        if _looked is None:
+            # Here and not at the start: commands that run no consumer need not hear of it.
+            logger.info(
+                "Channels consumers change threads before an event only if a database connection is to be closed "
+                "(%s = False turns this off)",
+                conf.SETTING_FAST_DISPATCH,
+            )
         _looked = executor, await sync_to_async(_close_and_look)()
         return
     await sync_to_async(close_old_connections)()
