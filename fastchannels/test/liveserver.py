@@ -53,9 +53,14 @@ class ChannelLiveServerTestCase(TransactionTestCase):
         """Such as ``ws://localhost:40123``."""
         return f"ws://{self._address}"
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Check what the tests need."""
+        _check_settings()
+        super().setUpClass()
+
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         """Run the test beside the server."""
-        _check_settings()
         layer = channel_layers.make_test_backend(DEFAULT_CHANNEL_LAYER)
         layer.flush()
         layer.router.check_default(http_consumer=self._http_consumer())

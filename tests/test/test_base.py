@@ -15,7 +15,7 @@ def run(case: type) -> unittest.TestResult:
     """Run the test case ``case`` as a test runner does."""
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
-    assert result.testsRun
+    assert result.testsRun or result.errors
     return result
 
 

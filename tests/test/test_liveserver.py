@@ -1,7 +1,6 @@
 import asyncio
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from websockets.asyncio.client import connect
 
@@ -32,8 +31,8 @@ def test_a_database_in_memory_is_refused(database):
         def test_it(self):
             """Never runs."""
 
-    with pytest.raises(ImproperlyConfigured, match="database in memory"):
-        run(Case)
+    [(_, why)] = run(Case).errors
+    assert "database in memory" in why
 
 
 @pytest.fixture
@@ -47,11 +46,9 @@ def test_several_layers_are_refused(no_memory):
         def test_it(self):
             """Never runs."""
 
-    with (
-        override_settings(CHANNEL_LAYERS={"default": MEMORY, "second": MEMORY}),
-        pytest.raises(ImproperlyConfigured, match="default, second"),
-    ):
-        run(Case)
+    with override_settings(CHANNEL_LAYERS={"default": MEMORY, "second": MEMORY}):
+        [(_, why)] = run(Case).errors
+    assert "default, second" in why
 
 
 def test_of_a_project(tmp_path):
