@@ -21,6 +21,7 @@ from django.utils.functional import SimpleLazyObject
 from fastchannels import DEFAULT_CHANNEL_LAYER
 from fastchannels.asgi import channel_layers
 from fastchannels.channel import Group
+from fastchannels.exceptions import check_close_code
 from fastchannels.message import Message
 from fastchannels.sessions import channel_and_http_session, channel_session, http_session, prepared
 
@@ -76,6 +77,7 @@ def kick(user: Any, code: int = UNAUTHORIZED, alias: str = DEFAULT_CHANNEL_LAYER
     These are the sockets whose connect knew the user: by a decorator that reads the http session, or by a ticket.
     ``ValueError`` for a code that an application may not send.
     """
+    check_close_code(code)
     _close(_group("user", getattr(user, "pk", user)), code, alias)
 
 
@@ -93,8 +95,6 @@ def _group(kind: str, key: Any) -> str:
 
 
 def _close(group: str, code: int, alias: str) -> None:
-    if code != 1000 and not 3000 <= code <= 4999:
-        raise ValueError(f"close code {code}: an application may send 1000 or 3000 to 4999")
     Group(group, alias).send({"close": code}, immediately=True)
 
 

@@ -178,6 +178,12 @@ class ChannelSocketException(Exception):
         raise NotImplementedError("subclasses of ChannelSocketException define run(message)")
 
 
+def check_close_code(code: int) -> None:
+    """Raise ``ValueError`` for a code that an application may not send (RFC 6455 section 7.4.2)."""
+    if code != 1000 and not 3000 <= code <= 4999:
+        raise ValueError(f"close code {code}: an application may send 1000 or 3000 to 4999")
+
+
 class WebsocketCloseException(ChannelSocketException):
     """Raised in a consumer: close the socket with ``code``, 1000 when it is left out.
 
@@ -185,8 +191,8 @@ class WebsocketCloseException(ChannelSocketException):
     """
 
     def __init__(self, code: int | None = None) -> None:
-        if code is not None and code != 1000 and not 3000 <= code <= 4999:
-            raise ValueError(f"close code {code}: an application may send 1000 or 3000 to 4999")
+        if code is not None:
+            check_close_code(code)
         super().__init__(f"close the socket with {code or 1000}")
         self._code = code
 

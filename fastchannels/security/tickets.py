@@ -17,6 +17,7 @@ from django.contrib import auth
 from django.core import signing
 
 from fastchannels import conf
+from fastchannels.auth import load_user, remember_socket
 from fastchannels.exceptions import DenyConnection
 from fastchannels.message import Message
 from fastchannels.sessions import channel_session, prepared
@@ -62,8 +63,6 @@ def _session_of(ticket: str) -> dict[str, str] | None:
 
 
 def _user(session: Any) -> Any:
-    from fastchannels.auth import load_user
-
     user = load_user(_Flushable(session))
     return user if user.is_authenticated and user.is_active else None
 
@@ -76,8 +75,6 @@ class _Flushable(dict[str, str]):
 
 
 def _admit(message: Message, lazy: bool) -> None:
-    from fastchannels.auth import remember_socket
-
     query = message.get("query_string") or b""
     tickets = parse_qs(query if isinstance(query, str) else query.decode("ascii", "replace")).get("ticket", [])
     session = _session_of(tickets[0]) if len(tickets) == 1 else None
