@@ -3,6 +3,8 @@
 Configured without ``DJANGO_SETTINGS_MODULE``, which the processes that some tests start would inherit.
 """
 
+import random
+
 import django
 import pytest
 from django.conf import settings
@@ -13,6 +15,12 @@ from tests import settings as values
 
 settings.configure(**{name: getattr(values, name) for name in dir(values) if name.isupper()})
 django.setup()
+
+
+@pytest.fixture(autouse=True)
+def same_draws(request):
+    """A test that draws random values draws the same ones in each run."""
+    random.seed(request.node.nodeid)
 
 
 @pytest.fixture

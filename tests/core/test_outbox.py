@@ -44,7 +44,7 @@ def command(batch: Batch) -> list[bytes]:
 
 
 async def test_an_argument_for_each_message() -> None:
-    written = Written()
+    written = Written(most_bytes=60 * 70_100)
     payloads = [bytes([random.randrange(256)]) * random.choice([0, 1, 9, 10, 99, 100, 999, 70_000]) for _ in range(60)]
     for payload in payloads:
         assert written.outbox.push(route(start=b"s"), payload) is not None
