@@ -27,6 +27,8 @@ SETTING_TICKET_AGE: Final = "FASTCHANNELS_TICKET_AGE"
 TICKET_AGE: Final = 30  #: seconds that a ticket for a socket is good
 SETTING_ORIGIN_CHECK: Final = "FASTCHANNELS_ORIGIN_CHECK"  #: refuse sockets of pages of other sites; default True
 SETTING_FAST_DISPATCH: Final = "FASTCHANNELS_FAST_DISPATCH"  #: Channels 4 consumers: no needless hop; default True
+SETTING_STRICT_1X: Final = "FASTCHANNELS_STRICT_1X"  #: the rules of Channels 1.x where ours are kinder; default False
+SETTING_SESSION_KEY_IN_QUERY: Final = "FASTCHANNELS_SESSION_KEY_IN_QUERY"  #: ?session_key= names a session too
 
 
 def reject_unknown_options(backend: str, unknown: Iterable[str], known: Iterable[str]) -> None:

@@ -337,7 +337,7 @@ def _find_http_session(message: Message) -> SessionBase | None:
         request = HandshakeRequest(message)
         key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
         # Off by default: a key in an address ends up in logs (D-21).
-        if getattr(settings, "FASTCHANNELS_SESSION_KEY_IN_QUERY", False):
+        if getattr(settings, conf.SETTING_SESSION_KEY_IN_QUERY, False):
             key = request.GET.get("session_key", key)
     except Exception as error:
         raise ValueError(
@@ -439,7 +439,7 @@ def enforce_ordering(func: F | None = None, slight: bool = False) -> F | Callabl
 def warn_slight_ordering(what: str) -> None:
     """The ``DeprecationWarning`` of D-03, or ``ValueError`` with ``FASTCHANNELS_STRICT_1X``."""
     text = f"{what} is not needed: a socket's events come in order, the connect first"
-    if getattr(settings, "FASTCHANNELS_STRICT_1X", False):
+    if getattr(settings, conf.SETTING_STRICT_1X, False):
         raise ValueError(text)
     warnings.warn(text, DeprecationWarning, stacklevel=3)
 

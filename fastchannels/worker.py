@@ -24,7 +24,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from fastchannels import envelope
+from fastchannels import conf, envelope
 from fastchannels.asgi import DEFAULT_BACKEND, ChannelLayerWrapper
 from fastchannels.channel import Frame, Held, pending_message_store
 from fastchannels.exceptions import ChannelFull, ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
@@ -225,7 +225,7 @@ class Worker:
             if inspect.isawaitable(result):
                 self._run_async(result)
         except ConsumeLater:
-            if not getattr(settings, "FASTCHANNELS_STRICT_1X", False):
+            if not getattr(settings, conf.SETTING_STRICT_1X, False):
                 # Or each run would send them once more (D-65).
                 frame.held.clear()
             if self._put_back(message, retries):
