@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from fastchannels.exceptions import UsageError
-from fastchannels.server import systemd
+from fastchannels.server import systemd, threads
 from fastchannels.server.access_log import FORMATS, Mask
 from fastchannels.server.admin import Admin
 from fastchannels.server.asgi_scope import Application
@@ -82,6 +82,8 @@ class Server:
         self._slot: int | None = None
         self._spent: Callable[[], None] = lambda: None
         self._ticker: asyncio.TimerHandle | None = None
+        #: Threads of requests are kept.
+        self._keeps_threads = False
 
     # ------------------------------------------------------------ start and stop
 
@@ -115,6 +117,8 @@ class Server:
                 if config.lifespan != "off":
                     self._lifespan = Lifespan(self.application, required=config.lifespan == "on")
                     bridge.state = await self._lifespan.start()
+                # By now the application has imported what it is made of.
+                self._keeps_threads = threads.install()
             context.wheel.start(loop)
             self._tick()
             if config.admin:
@@ -187,6 +191,9 @@ class Server:
         self._servers.clear()
         close_listeners(self._listeners if self._given is None else ())
         self._listeners = ()
+        if self._keeps_threads:
+            self._keeps_threads = False
+            threads.uninstall()
         if self._admin is not None:
             await self._admin.stop()
             self._admin = None
