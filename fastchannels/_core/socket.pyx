@@ -49,12 +49,13 @@ cdef enum:
 
 def _marks():
     """What makes ``iscoroutinefunction`` say yes, for those who warn when it does not."""
-    def marked():
+    class Marked:
         pass
 
+    marked = Marked()  # a function of ours is compiled, and takes no marks
     if hasattr(inspect, "markcoroutinefunction"):
         inspect.markcoroutinefunction(marked)
-    return {"_is_coroutine": getattr(coroutines, "_is_coroutine", None), **getattr(marked, "__dict__", {})}
+    return {"_is_coroutine": getattr(coroutines, "_is_coroutine", None), **vars(marked)}
 
 
 cdef class FrameStream(Sink):
