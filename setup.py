@@ -25,12 +25,14 @@ C_UNITS: dict[str, list[str]] = {
     "deflate": [],
     "entries": [],
     "exchange": [],
+    "fanout": [],
     "http": ["fc_http"],
     "http1": [],
     "inbox": [],
     "msgpack": ["fc_msgpack"],
     "names": ["fc_name", "fc_shard"],
     "outbox": [],
+    "queue": [],
     "socket": [],
     "take": [],
     "wake": [],
@@ -39,6 +41,7 @@ C_UNITS: dict[str, list[str]] = {
     "ws": ["fc_ws", "fc_mask", "fc_utf8"],
 }
 if sys.platform != "win32":
+    C_UNITS["post"] = []
     C_UNITS["shm"] = ["fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_wake"]
 
 # System libraries. zlib's header is wherever Python is built (zlib1g-dev, zlib-devel, macOS's SDK); Windows: vcpkg's.
@@ -100,6 +103,10 @@ def extensions(names: list[str]) -> list[Extension]:
 
 class BuildCore(build_ext):
     """``build_ext`` that says which module it is at: the build takes a while on a small machine."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extension(self, ext: Extension) -> None:
         names = [each.name for each in self.extensions]

@@ -1,37 +1,6 @@
-from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-
-cdef struct entry:
-    double deadline
-    PyObject *item  # a reference of ours to bytes or to a SharedPayload
-
-
-cdef class SharedPayload:
-    """One group payload that waits on many names: decoded once for all receivers, when the first of them takes it.
-
-    Readers get a dict of their own each: a copy of ``pattern`` when no value in it can be changed.
-    """
-    cdef bytes payload
-    cdef object message
-    cdef dict pattern
-    cdef bint decoded, read, nested
-
-
-cdef class Queue:
-    """What waits for one name. ``entries`` is a ring of ``room`` (a power of two, or 0) slots, owned by the queue."""
-    cdef object name
-    cdef Py_ssize_t capacity
-    cdef entry *entries
-    cdef Py_ssize_t room, head, size
-    cdef object receiver, loop
-    cdef dict waiters      # Waiter or ThreadWaiter -> None, in order of arrival; None until the first one
-    cdef dict woken        # those that were woken and have not called unwait yet
-    cdef bint paused, delivering, scheduled, marked, dead
-
-    cdef int push(self, object item, double deadline) except -1
-    cdef object pop(self, double *deadline)
-    cdef bint watched(self) noexcept
+from fastchannels._core.queue cimport Queue, Receiver, SharedPayload
 
 
 cdef class Inbox:
@@ -55,7 +24,8 @@ cdef class Inbox:
     cdef object _decoded(self, bytes payload)
     cdef object _message(self, object item)
     cdef object _message_of_own(self, object item)
-    cdef int _call(self, Queue queue, object message) except -1
+    cdef int _call(self, Queue queue, object message, bint shared) except -1
+    cdef bint _goes_ahead(self, Queue queue, object item, object loop) except -1
     cdef int _drain(self, Queue queue) except -1
     cdef int _schedule(self, Queue queue) except -1
     cdef int _wake(self, Queue queue, object here) except -1

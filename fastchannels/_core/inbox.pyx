@@ -1,14 +1,13 @@
-"""What waits in one process for the names that are read in it: queues, waiters, receivers."""
+"""What waits in one process for the names that are read in it, who waits for it, and who is called for it."""
 
 import logging
 import time
 from collections import OrderedDict
 
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.stdlib cimport free, malloc
+from cpython.ref cimport Py_XDECREF
 
 from fastchannels._core.msgpack cimport unpacked
+from fastchannels._core.queue cimport Queue, Receiver, SharedPayload, entry
 from fastchannels._core.wake cimport DONE, PENDING, ThreadWaiter, Waiter, current_loop, running_loop
 
 cdef object logger = logging.getLogger("fastchannels.layer")
@@ -19,63 +18,6 @@ cdef Py_ssize_t MAX_CLOSED = 65536
 
 cdef enum:
     TAKEN, FULL, EXPIRED, CLOSED
-
-
-cdef class SharedPayload:
-    def __cinit__(self, bytes payload):
-        self.payload = payload
-
-
-cdef class Queue:
-    def __cinit__(self, name, Py_ssize_t capacity):
-        self.name = name
-        self.capacity = capacity
-
-    def __dealloc__(self):
-        for index in range(self.size):
-            Py_XDECREF(self.entries[(self.head + index) & (self.room - 1)].item)
-        free(self.entries)
-
-    cdef int push(self, object item, double deadline) except -1:
-        cdef Py_ssize_t room, index
-        cdef entry *entries
-        cdef entry *slot
-        if self.size == self.room:
-            room = self.room * 2 if self.room else 4
-            entries = <entry *> malloc(<size_t> room * sizeof(entry))
-            if entries == NULL:
-                raise MemoryError()
-            for index in range(self.size):
-                entries[index] = self.entries[(self.head + index) & (self.room - 1)]
-            free(self.entries)
-            self.entries = entries
-            self.room = room
-            self.head = 0
-        slot = &self.entries[(self.head + self.size) & (self.room - 1)]
-        Py_INCREF(item)
-        slot.item = <PyObject *> item
-        slot.deadline = deadline
-        self.size += 1
-        return 0
-
-    cdef object pop(self, double *deadline):
-        """The first item; the queue is not empty. Its reference passes to the caller."""
-        cdef entry *slot = &self.entries[self.head]
-        item = <object> slot.item
-        Py_XDECREF(slot.item)
-        deadline[0] = slot.deadline
-        self.head = (self.head + 1) & (self.room - 1)
-        self.size -= 1
-        if self.size == 0 and self.room > 64:
-            # A burst does not keep its memory.
-            free(self.entries)
-            self.entries = NULL
-            self.room = 0
-            self.head = 0
-        return item
-
-    cdef bint watched(self) noexcept:
-        return self.receiver is not None or bool(self.waiters) or bool(self.woken)
 
 
 def _wake_here(Waiter waiter):
@@ -138,17 +80,22 @@ cdef class Inbox:
         """:meth:`put` for a message whose sender was told that it is stored: it may overshoot the capacity (D-39)."""
         return self._put(channel, payload, age, None, False, self._clock()) == TAKEN
 
-    def fan_out(self, channels, bytes payload not None, double age=0.0):
-        """Put one message on each of ``channels``; returns how many were full, for the caller to count and report.
+    def fan_out(self, channels, bytes payload not None, double age=0.0, exclude=()):
+        """Put one message on each of ``channels`` but those in ``exclude``, a container.
+
+        Returns how many were full, for the caller to count and report.
 
         The message is decoded once for all receivers: they share one dict and must not change it.
         """
         cdef Py_ssize_t full = 0
         cdef double now = self._clock()
         cdef SharedPayload shared = SharedPayload(payload)
+        cdef bint all_of_them = not exclude
         loop = running_loop()
         # HOT: benchmarks/bench_inbox.py
         for channel in channels:
+            if not all_of_them and channel in exclude:
+                continue
             if self._put(channel, shared, age, loop, True, now) == FULL:
                 full += 1
         return full
@@ -180,12 +127,14 @@ cdef class Inbox:
                     if message is not None:
                         queue.delivering = True
                         try:
-                            self._call(queue, message)
+                            self._call(queue, message, type(item) is SharedPayload)
                         finally:
                             queue.delivering = False
                         if queue.size:
                             self._drain(queue)
                     return TAKEN
+            if queue.ahead is not None and self._goes_ahead(queue, item, loop):
+                return TAKEN
             if now >= self._purge_at:
                 self.purge()
             if queue.size >= queue.capacity:
@@ -368,6 +317,21 @@ cdef class Inbox:
         if queue.size and not queue.paused and not queue.delivering:
             self._drain(queue)
 
+    def attach_ahead(self, channel, Receiver receiver):
+        """Have ``receiver`` look at each message of ``channel`` that comes on the running loop while a reader waits.
+
+        What it takes no reader sees; what it leaves, and what comes while a message is being read, goes to the readers.
+        So the order of all is kept. It ends with :meth:`close`, and by None.
+        """
+        cdef Queue queue
+        loop = current_loop()
+        while True:
+            queue = self._open(channel, True)
+            queue.loop = loop
+            queue.ahead = receiver
+            if not queue.dead:
+                break
+
     def pause(self, channel):
         """Let messages of ``channel`` wait, up to its capacity."""
         cdef Queue queue = self._queues.get(channel)
@@ -396,7 +360,7 @@ cdef class Inbox:
         cdef double deadline = 0
         cdef double now = self._clock()
         if queue is not None:
-            queue.receiver = None
+            queue.receiver = queue.ahead = None
             queue.loop = None
             queue.paused = False
             while queue.size:
@@ -469,10 +433,13 @@ cdef class Inbox:
         shared.pattern = message
         return shared.pattern.copy()
 
-    cdef int _call(self, Queue queue, object message) except -1:
+    cdef int _call(self, Queue queue, object message, bint shared) except -1:
         self._delivered += 1
         try:
-            queue.receiver(message)
+            if isinstance(queue.receiver, Receiver):
+                (<Receiver> queue.receiver).deliver(message, shared)
+            else:
+                queue.receiver(message)
         except Exception:
             logger.exception("the receiver of channel %r failed", queue.name)
         except BaseException:
@@ -481,6 +448,25 @@ cdef class Inbox:
                 self._schedule(queue)
             raise
         return 0
+
+    cdef bint _goes_ahead(self, Queue queue, object item, object loop) except -1:
+        """Whether ``queue.ahead`` took the message. It is asked while the reader waits, so that it overtakes nothing."""
+        if queue.size or not queue.waiters or queue.woken:
+            return False
+        if queue.loop is not (loop if loop is not None else running_loop()):
+            return False
+        message = self._message(item)
+        if message is None or queue.ahead is None:
+            return False
+        try:
+            if not queue.ahead.deliver(message, type(item) is SharedPayload):
+                return False
+        except Exception:
+            logger.exception("what goes ahead of the readers of channel %r failed", queue.name)
+            return False
+        self._received += 1
+        self._delivered += 1
+        return True
 
     cdef int _drain(self, Queue queue) except -1:
         """Deliver what waits on an attached name. Runs on the loop of its receiver, never inside itself."""
@@ -493,7 +479,7 @@ cdef class Inbox:
                     break
                 message = self._message(item)
                 if message is not None and queue.receiver is not None:
-                    self._call(queue, message)
+                    self._call(queue, message, type(item) is SharedPayload)
         finally:
             # Nothing runs between the last look at queue.size and this line, so a put from another thread either was
             # seen or schedules a drain of its own.

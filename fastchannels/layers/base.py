@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import fnmatch
 import inspect
 import os
 import random
@@ -23,18 +22,19 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from fastchannels import conf
 from fastchannels._core.inbox import Inbox
-from fastchannels._core.names import check_channel_name, check_group_name, local_part, process_of
+from fastchannels._core.names import check_channel_name, check_group_name, process_of
+from fastchannels._core.queue import Receiver
 from fastchannels._core.take import Take
 from fastchannels._core.wake import current_loop
-from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, InvalidNameError, MessageTooLarge
+from fastchannels.exceptions import ChannelFull, MessageTooLarge
 from fastchannels.layers.codec import Codec, make_codec
 from fastchannels.layers.drops import DropLog
 from fastchannels.layers.groups import LocalGroups
+from fastchannels.layers.names import Names
 from fastchannels.layers.notices import Notices, check_notice
 from fastchannels.layers.options import seconds, whole
 
 Message: TypeAlias = dict[str, Any]
-Receiver: TypeAlias = Callable[[Message], object]
 
 #: Names that are remembered to be received from the inbox, at most; past it all are checked again.
 MAX_READABLE: Final = 16_384
@@ -55,7 +55,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class ChannelLayer(abc.ABC):
+class ChannelLayer(Names, abc.ABC):
     """Named queues and groups, in the API of Channels 4 with synchronous twins.
 
     Options, all by keyword:
@@ -92,8 +92,6 @@ class ChannelLayer(abc.ABC):
     in_one_inbox: ClassVar[bool] = False
     #: Whether a message is what its codec decodes, and nothing else is done to it.
     native: ClassVar[bool] = True
-    #: A channel or group name is shorter than this.
-    MAX_NAME_LENGTH: ClassVar[int] = conf.MAX_NAME_LENGTH
     #: Seconds that never go back; ages in this process are judged by it (D-07). Tests replace it.
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
@@ -164,38 +162,6 @@ class ChannelLayer(abc.ABC):
     def __str__(self) -> str:
         return f"{type(self).__name__}()"
 
-    # ------------------------------------------------------------------ names
-
-    def require_valid_channel_name(self, name: str, receive: bool = False, *, single_reader: bool = False) -> bool:
-        """True, or ``InvalidNameError``. With ``receive`` a process-local name must end at its ``!``."""
-        check_channel_name(name, single_reader)
-        if receive and local_part(name) != name:
-            raise InvalidNameError(f"{name!r}: a process-local name to receive on ends at its '!'")
-        return True
-
-    def require_valid_group_name(self, name: str) -> bool:
-        """True, or ``InvalidNameError``."""
-        check_group_name(name)
-        return True
-
-    def valid_channel_name(self, name: str, receive: bool = False) -> bool:
-        """The older name of :meth:`require_valid_channel_name`."""
-        return self.require_valid_channel_name(name, receive)
-
-    def valid_group_name(self, name: str) -> bool:
-        """The older name of :meth:`require_valid_group_name`."""
-        return self.require_valid_group_name(name)
-
-    def valid_channel_names(self, names: list[str], receive: bool = False) -> bool:
-        """True, or ``InvalidNameError`` for a name, or for anything but a list that is not empty."""
-        if not isinstance(names, list) or not names:
-            raise InvalidNameError(f"channel names are a list with at least one name, not {names!r}")
-        return all(self.require_valid_channel_name(name, receive) for name in names)
-
-    def non_local_name(self, name: str) -> str:
-        """``name`` up to and including its ``!``, or the whole name."""
-        return local_part(name)
-
     # ------------------------------------------------------------------ bytes
 
     def serialize(self, message: Message) -> bytes:
@@ -213,32 +179,6 @@ class ChannelLayer(abc.ABC):
         except Exception as error:
             self.drops.undecodable(error)
             return None
-
-    # ------------------------------------------------------------------ capacities
-
-    @staticmethod
-    def compile_capacities(
-        channel_capacity: Mapping[str | re.Pattern[str], int],
-    ) -> list[tuple[re.Pattern[str], int]]:
-        """Globs become patterns; anything with ``match`` is used as it is. Order is kept: the first match wins."""
-        if not isinstance(channel_capacity, Mapping):
-            raise InvalidChannelLayerError(
-                f"CONFIG option channel_capacity={channel_capacity!r}: a dict of {{glob or compiled pattern: capacity}}"
-            )
-        return [
-            (
-                re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern,
-                whole(f"channel_capacity[{pattern!r}]", capacity, 1),
-            )
-            for pattern, capacity in channel_capacity.items()
-        ]
-
-    def get_capacity(self, channel: str) -> int:
-        """Unread messages that ``channel`` may hold."""
-        for pattern, capacity in self.channel_capacity:
-            if pattern.match(channel):
-                return capacity
-        return self.capacity
 
     # ------------------------------------------------------------------ the API of Channels 4
 
@@ -312,7 +252,7 @@ class ChannelLayer(abc.ABC):
         await self._wipe()
         self._forget_local()
 
-    async def close(self) -> None:  # noqa: B027
+    async def close(self) -> None:
         """Release connections and tasks of the running loop; the next call opens them again."""
 
     async def close_pools(self) -> None:
@@ -366,6 +306,42 @@ class ChannelLayer(abc.ABC):
                     return (self._take_local(beginnings) if beginnings else None) or (None, None)
             wait = None if ends is None else max(0.0, ends - time.monotonic())
 
+    def take_turn(
+        self, channels: Sequence[str], most: int, timeout: float, outgoing: list[tuple[str, bytes]]
+    ) -> list[tuple[str, Message]]:
+        """Send, then take: what a thread of a worker does between two batches of work, in as few steps as can be.
+
+        ``outgoing`` are channels with encoded messages; those that found no room stay in it, and what was not sent
+        when this raises. Then up to ``most`` messages of any of ``channels`` are taken, as :meth:`receive_many` does,
+        and ``timeout`` seconds waited when there is none.
+        """
+        self._push_all(outgoing)
+        taken: list[tuple[str, Message]] = []
+        while len(taken) < most:
+            channel, message = self.receive_many(channels, not taken, timeout)
+            if channel is None or message is None:
+                break
+            taken.append((channel, message))
+        return taken
+
+    def _push_all(self, outgoing: list[tuple[str, bytes]]) -> None:
+        """Send each; those of a channel that is full stay."""
+        full: dict[str, list[tuple[str, bytes]]] = {}
+        try:
+            while outgoing:
+                channel, payload = outgoing[0]
+                if channel in full:
+                    full[channel].append(outgoing[0])
+                else:
+                    try:
+                        self._push_sync(channel, payload)
+                        self._sent += 1
+                    except ChannelFull:
+                        full[channel] = [outgoing[0]]
+                del outgoing[0]
+        finally:
+            outgoing += [item for items in full.values() for item in items]
+
     def _split(self, channels: tuple[str, ...]) -> tuple[list[str], list[str]]:
         """The ordinary ones of ``channels``, and those that end in ``!``; a worker asks for the same each time."""
         known, ordinary, beginnings = self._last_split
@@ -409,7 +385,7 @@ class ChannelLayer(abc.ABC):
         self._wipe_sync()
         self._forget_local()
 
-    def close_sync(self) -> None:  # noqa: B027
+    def close_sync(self) -> None:
         """Release what the synchronous twins opened in this thread."""
 
     # ------------------------------------------------------------------ for the protocol server
@@ -420,7 +396,7 @@ class ChannelLayer(abc.ABC):
         check_channel_name(name)
         return name
 
-    def attach(self, channel: str, receiver: Receiver) -> None:
+    def attach(self, channel: str, receiver: Callable[[Message], object] | Receiver) -> None:
         """Call ``receiver(message)`` on the running event loop for each message of process-local ``channel``.
 
         Members of one group share the message object: a receiver must not change it.
@@ -428,6 +404,11 @@ class ChannelLayer(abc.ABC):
         self._check_own(channel)
         self.inbox.attach(channel, receiver)
         self._listen()
+
+    def attach_ahead(self, channel: str, receiver: Receiver | None) -> None:
+        """Have ``receiver`` take messages of ``channel`` past its readers, where that overtakes none; None ends it."""
+        self._check_own(channel)
+        self.inbox.attach_ahead(channel, receiver)
 
     def detach(self, channel: str) -> None:
         """End :meth:`attach` and every membership of ``channel`` in this process; later messages are dropped."""
@@ -577,10 +558,10 @@ class ChannelLayer(abc.ABC):
 
     # ------------------------------------------------------------------ what a store provides
 
-    def _listen(self) -> None:  # noqa: B027
+    def _listen(self) -> None:
         """Make sure that this process's inbox is read on the running loop. A store without one needs nothing."""
 
-    def _group_emptied(self, group: str) -> None:  # noqa: B027
+    def _group_emptied(self, group: str) -> None:
         """The last member of ``group`` in this process is gone; tell the store when it keeps processes."""
 
     def _depth_sync(self, channel: str) -> tuple[int | None, float | None]:

@@ -7,9 +7,9 @@ import logging
 from collections import Counter
 from typing import Final
 
-from fastchannels._core.websocket import message_frame
+from fastchannels._core.fanout import Fanout
 from fastchannels.server.channel_http import ChannelHttp
-from fastchannels.server.channel_messages import Layer, Message
+from fastchannels.server.channel_messages import Layer
 from fastchannels.server.channel_websocket import ChannelSocket
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
@@ -36,22 +36,8 @@ class ChannelBridge:
         self.dropped: Counter[str] = Counter()
         #: By kind of event: what was offered to its channel before this has been taken off it, for it is a queue.
         self.taken: dict[str, float] = {}
-        self._framed: Message | None = None
-        self._frames: dict[int, bytes] = {}
-
-    # HOT: group send
-    def frame_of(self, message: Message, text: str | None, data: bytes | None, deflate: int) -> bytes:
-        """The frame of ``message`` for a socket that agreed on ``deflate``.
-
-        The members of a group, who share the message, share its frames (design section 5).
-        """
-        if message is not self._framed:
-            self._frames.clear()
-            self._framed = message
-        frame = self._frames.get(deflate)
-        if frame is None:
-            frame = self._frames[deflate] = message_frame((data or b"") if text is None else text, deflate)
-        return frame
+        #: What a group's message to the sockets here is made into (design section 5).
+        self.fanout = Fanout()
 
     def http(self, connection: Carrier, request: Request) -> HttpStream:
         return ChannelHttp(connection, request, self)

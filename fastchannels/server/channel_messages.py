@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from fastchannels._core.queue import Receiver
 from fastchannels.server.events import Request
 from fastchannels.server.stream import Carrier
 
@@ -28,7 +29,7 @@ class Layer(Protocol):
 
     def new_local_channel(self, prefix: str) -> str: ...
 
-    def attach(self, channel: str, receiver: Callable[[Message], None]) -> None: ...
+    def attach(self, channel: str, receiver: Callable[[Message], None] | Receiver) -> None: ...
 
     def detach(self, channel: str) -> None: ...
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from fastchannels._core.fanout import Member
 from fastchannels.envelope import ABORT, ACK, BUSY, EVENT, LOST, REDELIVERED, REPLIES, SESSION
 from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge
 from fastchannels.server.channel_messages import FULL_DELAY, RETRY_AFTER, Message, envelope_of
@@ -65,7 +66,7 @@ class ChannelSocket(WebSocketStream):
 
     def begin(self) -> None:
         self._reply = self.layer.new_local_channel("websocket.send")
-        self.layer.attach(self._reply, self._on_message)
+        self.layer.attach(self._reply, Member(self, self.bridge.fanout, self._on_message))
         self.bridge.sockets.add(self)
         self.window.add("connect", envelope_of(self.connection, self.request))
         self._kick()
@@ -91,8 +92,6 @@ class ChannelSocket(WebSocketStream):
         super().on_full()
         if self._reply and not self._paused and not self.closed and self.waits_for_room():
             self._paused = True
-            self.layer.pause(self._reply)
-            self.window.suspend()
 
     def on_room(self) -> None:
         super().on_room()
@@ -101,9 +100,6 @@ class ChannelSocket(WebSocketStream):
     def _unpause(self) -> None:
         if self._paused:
             self._paused = False
-            self.window.resume()
-            self._watch()
-            self.layer.resume(self._reply)
             self._kick()
 
     def _add(self, content: Message, size: int) -> None:
@@ -115,8 +111,7 @@ class ChannelSocket(WebSocketStream):
     # ------------------------------------------------------------ to the layer
 
     def _kick(self) -> None:
-        # A client that does not read is given no worker: the answer, and the acknowledgement with it, would find its
-        # reply channel full.
+        # A client that does not read is given no worker: the answers would only wait for it.
         if self._delivery is None and not self._paused and not self.told and self.window.ready:
             self._delivery = self.connection.context.spawn(self._deliver())
 
@@ -267,7 +262,7 @@ class ChannelSocket(WebSocketStream):
     def _on_message(self, message: Message) -> None:
         if ACK in message:
             for reply in message.get(REPLIES) or ():
-                self._apply(reply)
+                self._apply(reply, alone=True)
             event, lost = self.window.current, LOST in message
             if event is not None and event.number == message[ACK]:
                 self._taken(event)
@@ -291,8 +286,8 @@ class ChannelSocket(WebSocketStream):
         if event.offered > taken.get(event.kind, 0.0):
             taken[event.kind] = event.offered
 
-    def _apply(self, reply: Message) -> None:
-        """Act on one reply, by the two tables of talk-api.md section 8."""
+    def _apply(self, reply: Message, alone: bool = False) -> None:
+        """Act on one reply, by the two tables of talk-api.md section 8. ``alone``: no other socket gets it."""
         if self.closed or self.closing:
             logger.debug("a reply to a closed socket of %s is ignored", self.request.path)
             return
@@ -321,9 +316,15 @@ class ChannelSocket(WebSocketStream):
             if not isinstance(code, int) or not (code == 1000 or 3000 <= code <= 4999):
                 logger.error("a reply to %s is ignored: close code %r", self.request.path, close)
                 return
-        if text is not None or data is not None:
+        payload = data if text is None else text
+        if payload is not None:
             assert self.ws is not None
-            self.send_frame(self.bridge.frame_of(reply, text, data, self.ws.deflate_bits))
+            if not alone:
+                self.send_frame(self.bridge.fanout.frame_of(reply, payload, self.ws.deflate_bits))
+            elif text is not None:
+                self.send_text(text)
+            else:
+                self.send_binary(payload)
         if close:
             self.close(code)
 

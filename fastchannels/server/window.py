@@ -75,7 +75,6 @@ class Window:
         "_expiry",
         "_gone_at",
         "_next",
-        "_rest",
         "_state",
         "_waiting",
         "closed",
@@ -97,8 +96,6 @@ class Window:
         self._gone_at = NEVER
         #: The last answer was that nothing is unread.
         self._doubted = False
-        #: Seconds that were left when the window was suspended.
-        self._rest: float | None = None
         #: The event that is being sent or in flight.
         self.current: Event | None = None
         #: When to call ``check``.
@@ -230,24 +227,8 @@ class Window:
             self._wait(min(_GRACE, self._ack_timeout))
         return Verdict.WAIT
 
-    def suspend(self) -> None:
-        """Acknowledgements cannot arrive for now, because the socket does not take what goes before them."""
-        if self._rest is None:
-            self._rest = max(self.deadline - self._clock(), 0.0)
-            self.deadline = NEVER
-
-    def resume(self) -> None:
-        """End of ``suspend``."""
-        rest, self._rest = self._rest, None
-        if rest is not None and self.current is not None:
-            # What was held back arrives now: give it the time of a fresh event.
-            self.deadline = self._clock() + max(rest, self._ack_timeout)
-
     def _wait(self, seconds: float) -> None:
-        if self._rest is None:
-            self.deadline = self._clock() + seconds
-        else:
-            self._rest = seconds
+        self.deadline = self._clock() + seconds
 
     def _free(self) -> None:
         self.current = None

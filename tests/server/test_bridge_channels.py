@@ -12,22 +12,6 @@ from tests.server.channel_support import Layer, accepting, open_socket, take, wo
 from tests.server.support import serving, until
 
 
-def test_members_of_a_group_share_one_frame():
-    bridge = ChannelBridge(Context(Config()), Layer())
-    message, other = {"text": "hi"}, {"bytes": b"hi"}
-    frame = bridge.frame_of(message, "hi", None, 0)
-    assert frame == b"\x81\x02hi"
-    assert bridge.frame_of(message, "hi", None, 0) is frame
-    assert bridge.frame_of(other, None, b"hi", 0) == b"\x82\x02hi"
-    assert bridge.frame_of(other, None, b"", 0) == b"\x82\x02hi", "of the message, not of the arguments"
-    long = {"text": "hello " * 100}
-    packed = bridge.frame_of(long, long["text"], None, 15)
-    assert packed[0] == 0xC1
-    assert len(packed) < 40
-    assert bridge.frame_of(long, long["text"], None, 0)[4:] == long["text"].encode()
-    assert bridge.frame_of(long, long["text"], None, 15) is packed, "compressed once"
-
-
 async def test_the_end_of_the_server_is_told_to_workers():
     layer = Layer()
     async with (

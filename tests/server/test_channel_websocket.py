@@ -490,20 +490,17 @@ class TestSocket:
             await layer.send(reply, {"text": "much too late"})
             assert layer.inbox.unread(reply) == 0
 
-    async def test_slow_client_pauses_its_channel_and_keeps_its_event(self):
-        layer = Layer(channel_capacity={"websocket.send.*": 20})
-        async with serving(layer=layer, ack_timeout=0.2) as server, worker(layer, accepting) as seen:
+    async def test_slow_client_keeps_its_event(self, layer):
+        async with serving(layer=layer, ack_timeout=0.2, ws_write_budget=0) as server, worker(layer, accepting) as seen:
             async with connect(server, limit=1024) as client:
                 await client.send(UPGRADE % b"/")
                 await client.read_until(b"\r\n\r\n")
                 connection = next(iter(server._context.connections))
-                reply = seen[0][1]["reply_channel"]
-                await layer.group_add("room", reply)
+                await layer.group_add("room", seen[0][1]["reply_channel"])
                 for _ in range(200):
                     await layer.group_send("room", {"bytes": bytes(100_000)})
                     await asyncio.sleep(0)
                 assert connection.write_paused
-                assert layer.inbox.unread(reply) == 20
                 assert connection.transport.get_write_buffer_size() < 1024 * 1024
                 await client.send(b"\x81\x82\0\0\0\0hi")
                 await until(lambda: connection.websocket.window.ready, "its event")
@@ -516,6 +513,43 @@ class TestSocket:
                 await until(lambda: seen[-1][0] == "disconnect", "the disconnect")
             await until(lambda: not server._context.bridge.sockets, "the end")
             assert not server._context.bridge.dropped
+
+    @pytest.mark.parametrize("policy", ["close", "drop_oldest", "latest"])
+    async def test_a_member_that_reads_too_slowly_holds_up_no_other(self, layer, policy):
+        count, budget = 300, 256 * 1024
+        options = {"ws_write_budget": budget, "ws_slow_client": policy}
+        async with serving(layer=layer, **options) as server, worker(layer, accepting) as seen:
+            async with connect(server, limit=65536) as slow, open_socket(server, "/fast", max_queue=None) as fast:
+                await slow.send(UPGRADE % b"/slow")
+                await slow.read_until(b"\r\n\r\n")
+                await until(lambda: len(seen) == 2, "both sockets")
+                for _, message in seen:
+                    await layer.group_add("room", message["reply_channel"])
+                stream = next(c.websocket for c in server._context.connections if c.websocket.request.path == "/slow")
+                for number in range(count):
+                    await layer.group_send("room", {"bytes": b"%08d" % number + bytes(64 * 1024)})
+                    assert (await recv(fast))[:8] == b"%08d" % number
+                counts = server._context.drops.counts
+                numbers = []
+                while True:
+                    first, size = await slow.read_exactly(2)
+                    if first == 0x88:
+                        code = int.from_bytes((await slow.read_exactly(size))[:2], "big")
+                        break
+                    length = int.from_bytes(await slow.read_exactly(8 if size == 127 else 2), "big")
+                    numbers.append(int((await slow.read_exactly(length))[:8]))
+                    if numbers[-1] == count - 1:
+                        code = None
+                        break
+                assert numbers == sorted(set(numbers))
+                if policy == "close":
+                    assert code == 1013
+                    assert numbers == list(range(len(numbers)))
+                    assert counts["slow_client_closed"] == 1
+                else:
+                    assert code is None
+                    assert counts["slow_client_dropped"] == count - len(numbers) > 0
+                    await until(lambda: stream.backlog is None, "the end of the backlog")
 
     async def test_server_stop_tells_the_workers(self, layer):
         async with serving(layer=layer) as server, worker(layer, accepting) as seen:

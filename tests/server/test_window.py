@@ -250,29 +250,3 @@ def test_discard_waiting_spares_disconnect(window):
     assert window.dropped == {"refused": 2}
     assert window.ack(number)
     assert window.take().kind == "disconnect"
-
-
-def test_suspended_time_does_not_count(window, clock):
-    number = send(window)
-    window.suspend()
-    assert window.deadline == NEVER
-    clock.now += 30
-    assert window.check() is Verdict.WAIT
-    window.busy(number)
-    assert window.deadline == NEVER
-    window.resume()
-    assert window.deadline >= clock.now + 5
-
-
-def test_event_sent_while_suspended(window, clock):
-    window.suspend()
-    send(window)
-    assert window.deadline == NEVER
-    window.resume()
-    assert window.deadline == clock.now + 5
-
-
-def test_resume_without_an_event(window):
-    window.suspend()
-    window.resume()
-    assert window.deadline == NEVER
