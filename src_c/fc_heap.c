@@ -141,7 +141,7 @@ static uint32_t *bucket(fc_heap *h, int table, uint64_t hash) {
     return (uint32_t *)(h->base + r->buckets) + (hash & r->bucket_mask);
 }
 
-static uint32_t find(fc_heap *h, int table, uint64_t hash, const char *name, size_t length) {
+uint32_t fc_heap_find_hashed(fc_heap *h, int table, uint64_t hash, const char *name, size_t length) {
     uint32_t steps = h->region[table].capacity;
     for (uint32_t i = *bucket(h, table, hash); i != FC_NIL; steps--) {
         fc_named *e = (fc_named *)fc_heap_at(h, table, i);
@@ -157,7 +157,7 @@ static uint32_t find(fc_heap *h, int table, uint64_t hash, const char *name, siz
 }
 
 uint32_t fc_heap_find(fc_heap *h, int table, const char *name, size_t length) {
-    return length > FC_NAME_SIZE ? FC_NIL : find(h, table, fc_heap_hash(name, length), name, length);
+    return length > FC_NAME_SIZE ? FC_NIL : fc_heap_find_hashed(h, table, fc_heap_hash(name, length), name, length);
 }
 
 void fc_heap_hang(fc_heap *h, int table, uint32_t index) {
@@ -170,10 +170,11 @@ void fc_heap_hang(fc_heap *h, int table, uint32_t index) {
 }
 
 uint32_t fc_heap_make(fc_heap *h, int table, const char *name, size_t length) {
-    if (length > FC_NAME_SIZE)
-        return FC_NIL;
-    uint64_t hash = fc_heap_hash(name, length);
-    uint32_t index = find(h, table, hash, name, length);
+    return length > FC_NAME_SIZE ? FC_NIL : fc_heap_make_hashed(h, table, fc_heap_hash(name, length), name, length);
+}
+
+uint32_t fc_heap_make_hashed(fc_heap *h, int table, uint64_t hash, const char *name, size_t length) {
+    uint32_t index = fc_heap_find_hashed(h, table, hash, name, length);
     if (index != FC_NIL || h->damaged || (index = fc_heap_take(h, table)) == FC_NIL)
         return index;
     fc_named *e = (fc_named *)fc_heap_at(h, table, index);

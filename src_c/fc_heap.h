@@ -197,6 +197,9 @@ uint64_t fc_heap_hash(const char *name, size_t length);
  */
 uint32_t fc_heap_find(fc_heap *h, int table, const char *name, size_t length);
 uint32_t fc_heap_make(fc_heap *h, int table, const char *name, size_t length);
+/* The same with the hash of the name. */
+uint32_t fc_heap_find_hashed(fc_heap *h, int table, uint64_t hash, const char *name, size_t length);
+uint32_t fc_heap_make_hashed(fc_heap *h, int table, uint64_t hash, const char *name, size_t length);
 /* Puts a slot of a table with buckets into, or takes it out of, the chain of its hash. */
 void fc_heap_hang(fc_heap *h, int table, uint32_t index);
 void fc_heap_remove(fc_heap *h, int table, uint32_t index);

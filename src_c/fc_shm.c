@@ -50,7 +50,7 @@ static inline void relax(void) {
 #endif
 }
 
-static int take_lock(pthread_mutex_t *lock) {
+static int take_lock(pthread_mutex_t *lock, int at_once) {
     int rc = pthread_mutex_trylock(lock);
     /* It is held for a fraction of a microsecond, unless its holder was put off its core: going to sleep costs more. */
     for (int i = 0; FC_UNLIKELY(rc == EBUSY) && i < FC_SHM_SPINS; i++) {
@@ -58,7 +58,7 @@ static int take_lock(pthread_mutex_t *lock) {
             relax();
         rc = pthread_mutex_trylock(lock);
     }
-    if (rc == EBUSY) {
+    if (rc == EBUSY && !at_once) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec += FC_SHM_LOCK_SECONDS;
@@ -71,16 +71,16 @@ static void mend_lock(pthread_mutex_t *lock) {
     pthread_mutex_consistent(lock);
 }
 #else
-static int take_lock(pthread_mutex_t *lock) {
-    return (void)lock, ENOSYS;
+static int take_lock(pthread_mutex_t *lock, int at_once) {
+    return (void)lock, (void)at_once, ENOSYS;
 }
 static void mend_lock(pthread_mutex_t *lock) {
     (void)lock;
 }
 #endif
 
-static fc_status lock(fc_shm *s, fc_wakes *w) {
-    int rc = take_lock(&s->heap.header->lock);
+static fc_status enter(fc_shm *s, fc_wakes *w, int at_once) {
+    int rc = take_lock(&s->heap.header->lock, at_once);
     w->count = 0;
     if (rc && rc != EOWNERDEAD) {
         errno = rc;
@@ -93,6 +93,10 @@ static fc_status lock(fc_shm *s, fc_wakes *w) {
         mend_lock(&s->heap.header->lock);
     }
     return FC_OK;
+}
+
+static fc_status lock(fc_shm *s, fc_wakes *w) {
+    return enter(s, w, 0);
 }
 
 static fc_status unlock(fc_shm *s, fc_wakes *w, fc_status status) {
@@ -193,6 +197,10 @@ static void deliver(fc_shm *s, fc_wakes *w) {
 
 fc_status fc_shm_enter(fc_shm *s, fc_wakes *w) {
     return lock(s, w);
+}
+
+fc_status fc_shm_try_enter(fc_shm *s, fc_wakes *w) {
+    return enter(s, w, 1);
 }
 
 fc_status fc_shm_exit(fc_shm *s, fc_wakes *w, fc_status status) {

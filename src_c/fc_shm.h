@@ -76,6 +76,20 @@ uint64_t fc_shm_size(const fc_shm *s);
 /* Moves this handle's clock forward: for tests of expiry. */
 void fc_shm_skip(fc_shm *s, uint64_t ns);
 
+/* Where the messages of one channel go, worked out once for many sends. Plain bytes: it may be copied. */
+typedef struct fc_address {
+    uint64_t queue_hash, channel_hash;
+    uint32_t capacity;
+    uint8_t queue_length, channel_length, local;
+    char queue[103], channel[103];
+} fc_address;
+
+/* `process` owns the process-local `channel`; empty: an ordinary one. FC_ERR_RANGE: a name is too long. */
+fc_status fc_shm_address(fc_address *out, fc_text process, fc_text channel, uint32_t capacity);
+/* Sends there: fc_shm_send or fc_shm_send_local. `at_once`: FC_ERR_OS with errno EBUSY rather than wait for the lock.
+ */
+fc_status fc_shm_post(fc_shm *s, const fc_address *to, const uint8_t *payload, uint64_t length, uint32_t expiry_ms,
+                      int at_once);
 /* Appends to an ordinary channel. FC_ERR_FULL: it holds `capacity` unexpired messages. FC_ERR_NOMEM: no room. */
 fc_status fc_shm_send(fc_shm *s, fc_text channel, const uint8_t *payload, uint64_t length, uint32_t capacity,
                       uint32_t expiry_ms);
@@ -87,6 +101,9 @@ fc_status fc_shm_send_local(fc_shm *s, fc_text process, fc_text channel, const u
  * aligned). FC_NEED_DATA: nothing waits. FC_ERR_RANGE: the first one needs `used` bytes, and stays. */
 fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
                       uint64_t size, uint64_t *used, uint32_t *count);
+/* The same, and FC_ERR_OS with errno EBUSY rather than wait for the lock. */
+fc_status fc_shm_take_at_once(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most,
+                              uint8_t *buffer, uint64_t size, uint64_t *used, uint32_t *count);
 /* Unexpired messages of a channel, and how long the oldest of them has waited. */
 fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *age_ns);
 /* Wakes a sleeper of the channel when a message waits: for a reader that was woken and will not take it. */

@@ -37,19 +37,6 @@ static uint32_t make(fc_shm *s, int table, fc_text name, const fc_wakes *w) {
     return index;
 }
 
-/* HOT: benchmarks/layers.py */
-fc_status fc_shm_send(fc_shm *s, fc_text channel, const uint8_t *payload, uint64_t length, uint32_t capacity,
-                      uint32_t expiry_ms) {
-    fc_wakes w;
-    fc_status status = fc_shm_enter(s, &w);
-    if (status != FC_OK)
-        return status;
-    const fc_item item = {
-        .target = "", .payload = payload, .length = length, .now = w.now, .expiry_ms = expiry_ms, .kind = FC_MESSAGE};
-    uint32_t queue = make(s, FC_QUEUES, channel, &w);
-    return fc_shm_exit(s, &w, queue == FC_NIL ? FC_ERR_NOMEM : push(s, queue, &item, capacity, &w));
-}
-
 /* The inbox of a process that is known by its client id; NULL when there is none. */
 static fc_queue *inbox_of(fc_shm *s, fc_text process, uint32_t *index) {
     char name[FC_NAME_SIZE];
@@ -103,41 +90,78 @@ fc_status fc_shm_mark(fc_shm *s, fc_text channel, int full) {
     return fc_shm_exit(s, &w, FC_OK);
 }
 
-fc_status fc_shm_send_local(fc_shm *s, fc_text process, fc_text channel, const uint8_t *payload, uint64_t length,
-                            uint32_t capacity, uint32_t expiry_ms) {
-    fc_wakes w;
-    uint32_t index;
-    if (channel.length > FC_NAME_SIZE)
+fc_status fc_shm_address(fc_address *out, fc_text process, fc_text channel, uint32_t capacity) {
+    const fc_text queue = process.length ? process : channel;
+    uint8_t local = process.length != 0;
+    if (channel.length > FC_NAME_SIZE || queue.length + local > FC_NAME_SIZE)
         return FC_ERR_RANGE;
-    fc_status status = fc_shm_enter(s, &w);
+    out->capacity = capacity;
+    out->local = local;
+    out->channel_length = (uint8_t)channel.length;
+    out->queue_length = (uint8_t)(queue.length + local);
+    out->queue[0] = '!';
+    memcpy(out->queue + local, queue.at, queue.length);
+    memcpy(out->channel, channel.at, channel.length);
+    out->queue_hash = fc_heap_hash(out->queue, out->queue_length);
+    out->channel_hash = fc_heap_hash(out->channel, out->channel_length);
+    return FC_OK;
+}
+
+/* HOT: benchmarks/local.py */
+fc_status fc_shm_post(fc_shm *s, const fc_address *to, const uint8_t *payload, uint64_t length, uint32_t expiry_ms,
+                      int at_once) {
+    fc_heap *h = &s->heap;
+    fc_wakes w;
+    fc_status status = at_once ? fc_shm_try_enter(s, &w) : fc_shm_enter(s, &w);
     if (status != FC_OK)
         return status;
-    const fc_item item = {.target = channel.at,
-                          .target_length = (uint8_t)channel.length,
+    const fc_item item = {.target = to->channel,
+                          .target_length = to->local ? to->channel_length : 0,
                           .payload = payload,
                           .length = length,
                           .now = w.now,
                           .expiry_ms = expiry_ms,
                           .kind = FC_MESSAGE};
-    const fc_queue *q = inbox_of(s, process, &index);
-    const fc_process *p = q ? (const fc_process *)fc_heap_used(&s->heap, FC_PROCS, q->process) : NULL;
-    if (!p)
-        status = FC_ERR_CLOSED;
-    else if (p->marks && find_mark(&s->heap, mark_hash(channel), q->process) != FC_NIL)
-        status = FC_ERR_FULL;
-    else
-        status = push(s, index, &item, capacity, &w);
-    return fc_shm_exit(s, &w, status);
+    uint32_t index = fc_heap_find_hashed(h, FC_QUEUES, to->queue_hash, to->queue, to->queue_length);
+    if (to->local) {
+        const fc_queue *q = (const fc_queue *)fc_heap_used(h, FC_QUEUES, index);
+        const fc_process *p = q ? (const fc_process *)fc_heap_used(h, FC_PROCS, q->process) : NULL;
+        if (!p)
+            return fc_shm_exit(s, &w, FC_ERR_CLOSED);
+        if (p->marks && find_mark(h, to->channel_hash, q->process) != FC_NIL)
+            return fc_shm_exit(s, &w, FC_ERR_FULL);
+    } else if (FC_UNLIKELY(index == FC_NIL)) {
+        index = make(s, FC_QUEUES, (fc_text){to->queue, to->queue_length}, &w);
+        if (index == FC_NIL)
+            return fc_shm_exit(s, &w, FC_ERR_NOMEM);
+    }
+    return fc_shm_exit(s, &w, push(s, index, &item, to->capacity, &w));
 }
 
-/* HOT: benchmarks/layers.py */
-fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
-                      uint64_t size, uint64_t *used, uint32_t *count) {
+fc_status fc_shm_send(fc_shm *s, fc_text channel, const uint8_t *payload, uint64_t length, uint32_t capacity,
+                      uint32_t expiry_ms) {
+    fc_address to;
+    fc_status status = fc_shm_address(&to, (fc_text){"", 0}, channel, capacity);
+    return status == FC_OK ? fc_shm_post(s, &to, payload, length, expiry_ms, 0) : status;
+}
+
+fc_status fc_shm_send_local(fc_shm *s, fc_text process, fc_text channel, const uint8_t *payload, uint64_t length,
+                            uint32_t capacity, uint32_t expiry_ms) {
+    fc_address to;
+    if (!process.length || process.length >= FC_NAME_SIZE)
+        return FC_ERR_CLOSED;
+    fc_status status = fc_shm_address(&to, process, channel, capacity);
+    return status == FC_OK ? fc_shm_post(s, &to, payload, length, expiry_ms, 0) : status;
+}
+
+/* HOT: benchmarks/local.py */
+static fc_status take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
+                      uint64_t size, uint64_t *used, uint32_t *count, int at_once) {
     fc_heap *h = &s->heap;
     fc_wakes w;
     *used = 0;
     *count = 0;
-    fc_status status = fc_shm_enter(s, &w);
+    fc_status status = at_once ? fc_shm_try_enter(s, &w) : fc_shm_enter(s, &w);
     if (status != FC_OK)
         return status;
     int room = 1;
@@ -178,6 +202,16 @@ fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t star
     if (status == FC_OK && !*count)
         status = FC_NEED_DATA;
     return fc_shm_exit(s, &w, status);
+}
+
+fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
+                      uint64_t size, uint64_t *used, uint32_t *count) {
+    return take(s, names, n, start, most, buffer, size, used, count, 0);
+}
+
+fc_status fc_shm_take_at_once(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most,
+                              uint8_t *buffer, uint64_t size, uint64_t *used, uint32_t *count) {
+    return take(s, names, n, start, most, buffer, size, used, count, 1);
 }
 
 static uint64_t oldest(fc_heap *h, const fc_queue *q, uint64_t now) {

@@ -29,6 +29,8 @@ typedef struct fc_wakes {
 
 /* Takes the lock, repairs the segment when its last holder died, and reads the clock. */
 fc_status fc_shm_enter(fc_shm *s, fc_wakes *w);
+/* The same; FC_ERR_OS with errno EBUSY when somebody holds the lock. */
+fc_status fc_shm_try_enter(fc_shm *s, fc_wakes *w);
 /* Releases the lock and sends the wake-ups. Returns `status`, or FC_ERR_FORMAT when damage was met. */
 fc_status fc_shm_exit(fc_shm *s, fc_wakes *w, fc_status status);
 

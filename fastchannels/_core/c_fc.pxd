@@ -161,6 +161,8 @@ cdef extern from "fc_shm.h" nogil:
         uint32_t length
         char name[108]
 
+    ctypedef struct fc_address:
+        pass
     ctypedef struct fc_shm_counts:
         uint64_t size
         uint64_t room
@@ -182,12 +184,17 @@ cdef extern from "fc_shm.h" nogil:
     void fc_shm_close(fc_shm *s) noexcept
     void fc_shm_abandon(fc_shm *s) noexcept
     void fc_shm_skip(fc_shm *s, uint64_t ns) noexcept
+    fc_status fc_shm_address(fc_address *out, fc_text process, fc_text channel, uint32_t capacity) noexcept
+    fc_status fc_shm_post(fc_shm *s, const fc_address *to, const uint8_t *payload, uint64_t length, uint32_t expiry_ms,
+                          int at_once) noexcept
     fc_status fc_shm_send(fc_shm *s, fc_text channel, const uint8_t *payload, uint64_t length, uint32_t capacity,
                           uint32_t expiry_ms) noexcept
     fc_status fc_shm_send_local(fc_shm *s, fc_text process, fc_text channel, const uint8_t *payload, uint64_t length,
                                 uint32_t capacity, uint32_t expiry_ms) noexcept
     fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most, uint8_t *buffer,
                           uint64_t size, uint64_t *used, uint32_t *count) noexcept
+    fc_status fc_shm_take_at_once(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most,
+                                  uint8_t *buffer, uint64_t size, uint64_t *used, uint32_t *count) noexcept
     fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *age_ns) noexcept
     fc_status fc_shm_nudge(fc_shm *s, fc_text channel) noexcept
     fc_status fc_shm_mark(fc_shm *s, fc_text channel, int full) noexcept

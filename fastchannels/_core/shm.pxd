@@ -1,5 +1,10 @@
-from fastchannels._core.c_fc cimport fc_shm, fc_waiter_handle
-from libc.stdint cimport uint32_t, uint64_t
+from fastchannels._core.c_fc cimport fc_address, fc_shm, fc_waiter_handle
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+
+cdef class Address:
+    """Where the messages of one channel go. Made by :meth:`Segment.address`; good for any segment."""
+    cdef fc_address to
 
 
 cdef class Segment:
@@ -12,6 +17,10 @@ cdef class Segment:
     cdef int begin(self) except -1
     cdef int end(self) except -1
     cdef list take_from(self, list channels, uint32_t start, uint32_t most, uint64_t size)
+    cdef int post(self, Address to, bytes payload, uint32_t expiry_ms) except -1
+    cdef bytes pop(self, str channel)
+    cdef uint64_t fill(
+        self, str inbox, uint32_t most, uint8_t *buffer, uint64_t size, uint32_t *count) except? 0xFFFFFFFFFFFFFFFF
 
 
 cdef class Waiter:

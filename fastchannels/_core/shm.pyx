@@ -5,7 +5,7 @@ import os
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeLatin1
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EBUSY, EINTR, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -13,9 +13,9 @@ from libc.string cimport memcpy
 from fastchannels._core.c_fc cimport (
     FC_ADD, FC_DISCARD, FC_ERR_CLOSED, FC_ERR_FORMAT, FC_ERR_FULL, FC_ERR_NOMEM, FC_ERR_OS, FC_ERR_RANGE,
     FC_ERR_VERSION, FC_GROUP, FC_MESSAGE, FC_NEED_DATA, FC_OK, FC_SHM_VERSION, FC_SHM_WHY, FC_WIPED,
-    fc_shm, fc_shm_abandon, fc_shm_add, fc_shm_add_channel, fc_shm_check, fc_shm_close, fc_shm_count, fc_shm_counts,
-    fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_list, fc_shm_mark, fc_shm_nudge,
-    fc_shm_open, fc_shm_pending, fc_shm_publish, fc_shm_send, fc_shm_send_local, fc_shm_skip, fc_shm_take, fc_shm_wipe,
+    fc_shm, fc_shm_abandon, fc_shm_add, fc_shm_add_channel, fc_shm_address, fc_shm_check, fc_shm_close, fc_shm_count,
+    fc_shm_counts,    fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_list, fc_shm_mark, fc_shm_nudge,
+    fc_shm_open, fc_shm_pending, fc_shm_post, fc_shm_publish, fc_shm_send, fc_shm_send_local, fc_shm_skip, fc_shm_take, fc_shm_take_at_once, fc_shm_wipe,
     fc_listed, fc_status, fc_taken, fc_text,
     fc_waiter_arm, fc_waiter_close, fc_waiter_disarm, fc_waiter_fd, fc_waiter_handle, fc_waiter_open,
     fc_wake_drain, fc_wake_wait,
@@ -33,9 +33,9 @@ SENT, FULL, NO_ROOM, GONE = range(4)
 
 cdef enum:
     WORDS = 1024        # on the stack, for one message; a longer one gets memory of its own
-    BATCH = 65536       # bytes for a batch
     FEW = 16            # names on the stack
     LINES = 64          # of a listing, at a time
+    AT_ONCE = 16384     # bytes of a message that is copied with the interpreter lock held
 
 
 class SegmentGone(Exception):
@@ -78,6 +78,17 @@ cdef inline int outcome(fc_status status, Segment segment) except -1:
     if status == FC_ERR_CLOSED:
         return 3
     return raise_for(status, segment)
+
+
+cdef class Address:
+    """Where the messages of one channel go, worked out once; good for any segment.
+
+    ``process`` owns a process-local ``channel``; "" for an ordinary one. ``capacity`` of the inbox, or of the channel.
+    """
+
+    def __cinit__(self, str process not None, str channel not None, uint32_t capacity):
+        if fc_shm_address(&self.to, text_of(process), text_of(channel), capacity) != FC_OK:
+            raise ValueError(f"{channel!r}: too long for the shared segment")
 
 
 cdef class Segment:
@@ -198,10 +209,6 @@ cdef class Segment:
         name, _, _, payload, _ = taken[0]
         return channels[name], payload
 
-    def drain(self, str inbox not None, uint32_t most):
-        """Up to ``most`` entries of an inbox: ``(kind, target, payload, age in seconds)`` each."""
-        return [entry[1:] for entry in self.take_from([inbox], 0, most, BATCH)]
-
     cdef list take_from(self, list channels, uint32_t start, uint32_t most, uint64_t size):
         cdef uint64_t stack[WORDS]
         cdef fc_text few[FEW]
@@ -261,7 +268,24 @@ cdef class Segment:
                 free(names)
 
     # HOT: benchmarks/local.py
-    def take_one(self, str channel not None):
+    cdef int post(self, Address to, bytes payload, uint32_t expiry_ms) except -1:
+        """Append a message: an outcome."""
+        cdef const uint8_t *data = <const uint8_t *> PyBytes_AS_STRING(payload)
+        cdef uint64_t length = <uint64_t> PyBytes_GET_SIZE(payload)
+        cdef fc_status status = FC_ERR_OS
+        self.begin()
+        errno = EBUSY
+        # Giving the interpreter lock away and back costs more than a short message.
+        if length <= AT_ONCE:
+            status = fc_shm_post(self.handle, &to.to, data, length, expiry_ms, 1)
+        if status == FC_ERR_OS and errno == EBUSY:
+            with nogil:
+                status = fc_shm_post(self.handle, &to.to, data, length, expiry_ms, 0)
+        self.end()
+        return outcome(status, self)
+
+    # HOT: benchmarks/local.py
+    cdef bytes pop(self, str channel):
         """The payload of the next message of ``channel``, or None."""
         cdef uint64_t stack[WORDS]
         cdef fc_text name = text_of(channel)
@@ -270,8 +294,10 @@ cdef class Segment:
         cdef fc_status status
         cdef fc_taken *head = <fc_taken *> stack
         self.begin()
-        with nogil:
-            status = fc_shm_take(self.handle, &name, 1, 0, 1, <uint8_t *> stack, sizeof(stack), &used, &count)
+        status = fc_shm_take_at_once(self.handle, &name, 1, 0, 1, <uint8_t *> stack, sizeof(stack), &used, &count)
+        if status == FC_ERR_OS and errno == EBUSY:
+            with nogil:
+                status = fc_shm_take(self.handle, &name, 1, 0, 1, <uint8_t *> stack, sizeof(stack), &used, &count)
         self.end()
         if status == FC_NEED_DATA:
             return None
@@ -281,6 +307,44 @@ cdef class Segment:
             raise_for(status, self)
         taken = self.take_from([channel], 0, 1, used)
         return taken[0][3] if taken else None
+
+    def take_one(self, str channel not None):
+        """The payload of the next message of ``channel``, or None."""
+        return self.pop(channel)
+
+    # HOT: benchmarks/local.py
+    cdef uint64_t fill(
+        self, str inbox, uint32_t most, uint8_t *buffer, uint64_t size, uint32_t *count
+    ) except? 0xFFFFFFFFFFFFFFFF:
+        """Up to ``most`` entries of an inbox into ``buffer``, as fc_shm_take does; how many bytes of it they take.
+
+        More than ``size``: the first one needs so many, and stays.
+        """
+        cdef fc_text name = text_of(inbox)
+        cdef uint32_t some = 1, wanted
+        cdef uint64_t used = 0, total = 0
+        cdef fc_status status = FC_OK
+        count[0] = 0
+        self.begin()
+        with nogil:
+            # A few at a time, so that a sender waits for none of the others.
+            while count[0] < most:
+                wanted = min(most - count[0], <uint32_t> FEW)
+                status = fc_shm_take(
+                    self.handle, &name, 1, 0, wanted, buffer + total, size - total, &used, &some
+                )
+                if status != FC_OK:
+                    break
+                total += used
+                count[0] += some
+                if some < wanted:
+                    break
+        self.end()
+        if count[0] == 0 and status != FC_NEED_DATA:
+            if status != FC_ERR_RANGE:
+                raise_for(status, self)
+            return used
+        return total
 
     def pending(self, str channel not None):
         """``(unexpired messages of a channel, seconds that the oldest has waited)``."""

@@ -22,7 +22,8 @@ from fastchannels.layers.base import ChannelLayer, Message
 
 if sys.platform != "win32":
     from fastchannels._core import shm
-    from fastchannels._core.shm import Segment, SegmentGone, Waiter
+    from fastchannels._core.post import MORE, Post
+    from fastchannels._core.shm import Address, Segment, SegmentGone, Waiter
 
 __all__ = ["LocalChannelLayer"]
 
@@ -33,6 +34,8 @@ DEFAULT_SIZE = 64 * 1024 * 1024
 #: Entries of the inbox that are taken at a time, and how often before others of the event loop have their turn.
 _BATCH = 256
 _BATCHES = 4
+#: Names whose addresses are remembered, at most; past it all are worked out again.
+_MAX_ADDRESSES = 16_384
 #: Seconds between two looks of all processes at what the dead left; memberships end within two of them.
 _TICK = 0.4
 #: Ticks between two looks at all that waits in this process.
@@ -98,7 +101,6 @@ class LocalChannelLayer(ChannelLayer):
         self._segment: Segment | None = None
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         super().__init__(**options)
-        self._expiry_ms = max(1, min(int(self.expiry * 1000), 2**32 - 2))
         _layers.add(self)
 
     def __str__(self) -> str:
@@ -106,6 +108,8 @@ class LocalChannelLayer(ChannelLayer):
 
     def _start_process(self) -> None:
         super()._start_process()
+        self._expiry_ms = max(1, min(int(self.expiry * 1000), 2**32 - 2))
+        self._post = Post(self.codec, self.inbox, self._expiry_ms)
         # In a forked child all of this belongs to the parent: it is let go of, and nothing shared is touched.
         if self._segment is not None:
             self._segment.abandon()
@@ -117,9 +121,6 @@ class LocalChannelLayer(ChannelLayer):
         self._lock = threading.RLock()
         self._turn = itertools.count()
         self._inbox_name = f"!{self.client_id}"
-        #: entries of the inbox that were taken from the segment and not handed out yet
-        self._taken: deque[tuple[int, str, bytes, float]] = deque()
-        self._draining = False
         #: group: number of the last add by another process that was carried out here
         self._seen: dict[str, int] = {}
         #: channels of this process that are full, and what was under way to them when they became so
@@ -142,14 +143,14 @@ class LocalChannelLayer(ChannelLayer):
                 self._seen.clear()
                 for group in self.groups.groups():
                     segment.join(group)
-                self._segment = segment
+                self._segment = self._post.segment = segment
             return self._segment
 
     def _lost(self, segment: Segment) -> None:
         """Somebody removed the segment or gave our place away; the next call opens it again."""
         with self._lock:
             if self._segment is segment:
-                self._segment = None
+                self._segment = self._post.segment = None
         segment.close()
 
     def _ask(self, call: Callable[[Segment], T]) -> T:
@@ -167,6 +168,7 @@ class LocalChannelLayer(ChannelLayer):
         self._loops.clear()
         self._reader = None
         segment, self._segment = self._segment, None
+        self._post.segment = None
         if segment is not None:
             segment.close()
 
@@ -216,25 +218,30 @@ class LocalChannelLayer(ChannelLayer):
 
     # HOT: benchmarks/local.py
     async def send(self, channel: str, message: Message, *, single_reader: bool = False) -> None:
-        check_channel_name(channel, single_reader)
-        payload = self.codec.encode(message)
-        segment = self._segment
-        process = process_of(channel) if "!" in channel else None
-        if segment is None or process == "" or process == self.client_id:
+        try:
+            outcome = self._post.send(channel, message)
+        except SegmentGone:
+            outcome = MORE
+        if outcome == MORE:
+            check_channel_name(channel, single_reader)
+            payload = self.codec.encode(message)
             await self._push(channel, payload)
-        else:
-            try:
-                if process:
-                    outcome = segment.send_local(process, channel, payload, conf.INBOX_CAPACITY, self._expiry_ms)
-                else:
-                    capacity = self.get_capacity(channel) if self.channel_capacity else self.capacity
-                    outcome = segment.send(channel, payload, capacity, self._expiry_ms)
-            except SegmentGone:
-                self._push_sync(channel, payload)
-            else:
-                if outcome:
-                    self._outcome(outcome, channel)
-        self._sent += 1
+            self._sent += 1
+            self._remember(channel)
+        elif outcome:
+            self._outcome(outcome, channel)
+            self._sent += 1
+
+    def _remember(self, channel: str) -> None:
+        """The next send to ``channel`` goes to its address at once."""
+        process = process_of(channel) if "!" in channel else ""
+        # A "?" is good for a caller who asks for a single reader alone; a channel of this process takes a look at it.
+        if "?" in channel or process == self.client_id or ("!" in channel and not process):
+            return
+        addresses = self._post.addresses
+        if len(addresses) >= _MAX_ADDRESSES:
+            addresses.clear()
+        addresses[channel] = Address(process, channel, conf.INBOX_CAPACITY if process else self.get_capacity(channel))
 
     # HOT: benchmarks/local.py
     async def receive(self, channel: str) -> Message:
@@ -243,12 +250,14 @@ class LocalChannelLayer(ChannelLayer):
             return message if message is not None else await self._take_waiting(channel)
         if "!" in channel:
             return await self._take_noted(channel)
-        while True:
-            payload = self._take_one(channel)
-            taken = self._decode_or_drop(payload if payload is not None else await self._pop(channel))
-            if taken is not None:
-                self._received += 1
-                return taken
+        try:
+            message = self._post.take(channel)
+        except SegmentGone:
+            message = None
+        while message is None:
+            message = self._decode_or_drop(await self._pop(channel))
+            self._received += message is not None
+        return message
 
     def _take_one(self, channel: str) -> bytes | None:
         segment = self._segment
@@ -400,13 +409,15 @@ class LocalChannelLayer(ChannelLayer):
 
     def _forget_local(self) -> None:
         self._overshoot.clear()
-        self._taken.clear()
+        self._post.forget()
         self._seen.clear()
         super()._forget_local()
 
     def statistics(self) -> dict[str, Any]:
         """As for every layer; ``segment`` tells what the shared segment holds, for all processes."""
         statistics = super().statistics()
+        statistics["messages_count"] += self._post.sent
+        statistics["messages_received"] += self._post.taken
         segment = self._segment
         if segment is not None and not segment.closed:
             statistics["segment"] = segment.counts()
@@ -447,25 +458,13 @@ class LocalChannelLayer(ChannelLayer):
 
     def _drain(self) -> int:
         """Take a batch out of the segment and hand it out, in order; returns how many there were."""
-        if self._draining:
+        post = self._post
+        if post.handing:
+            # A receiver that sends to its own process must not have that overtake the rest of this batch.
             return 0
-        taken = self._taken
-        if not taken:
-            taken.extend(self._ask(lambda segment: segment.drain(self._inbox_name, _BATCH)))
-        count = len(taken)
-        # A receiver that sends to its own process must not have that overtake the rest of this batch.
-        self._draining = True
-        try:
-            full, overshoot, put = self._full, self._overshoot, self.inbox.put
-            while taken:
-                kind, target, payload, age = taken.popleft()
-                if kind == shm.MESSAGE and target not in full and target not in overshoot:
-                    put(target, payload, age)
-                else:
-                    self._carry_out(kind, target, payload, age)
-        finally:
-            self._draining = False
-        return count
+        if not post.left:
+            self._ask(lambda segment: post.load(segment, self._inbox_name, _BATCH))
+        return post.hand_out(self._full, self._overshoot, self._carry_out)
 
     def _on_full(self, channel: str) -> None:
         self._full.add(channel)
@@ -571,7 +570,7 @@ class _Loop:
         while self.waiter is not None:
             names = [name for name in self.sleeping if name not in self.woken]
             if layer._reader is self:
-                if layer._draining:
+                if layer._post.handing:
                     # Called by a receiver: sleeping without the inbox would miss what is pushed to it meanwhile.
                     self.serve_soon()
                     return

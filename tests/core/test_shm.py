@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fastchannels._core import shm
-from fastchannels._core.shm import Segment, SegmentGone, Waiter
+from fastchannels._core.shm import Address, Segment, SegmentGone, Waiter
 from fastchannels.exceptions import CorruptSegmentError, InvalidChannelLayerError, LayerUnavailable
 
 MIB = 1024 * 1024
@@ -34,9 +34,7 @@ def test_payload_of_any_size(segment: Segment, size: int) -> None:
     assert segment.send("jobs", payload, 10, FOREVER) == shm.SENT
     assert segment.send_local("a" * 32, "x!" + "y" * 97, payload, 10, FOREVER) == shm.SENT
     assert segment.take(["none", "jobs"]) == ("jobs", payload)
-    [(kind, target, taken, age)] = segment.drain("!" + "a" * 32, 10)
-    assert (kind, target, taken) == (shm.MESSAGE, "x!" + "y" * 97, payload)
-    assert 0 <= age < 60
+    assert segment.take(["none", "!" + "a" * 32]) == ("!" + "a" * 32, payload)
     assert segment.take(["jobs"]) is None
     assert segment.counts()["room_used"] == 0
 
@@ -76,19 +74,21 @@ def test_many_names(segment: Segment) -> None:
     waiter.close()
 
 
-def test_batch(segment: Segment) -> None:
-    inbox = "!" + "a" * 32
+def test_publish(segment: Segment) -> None:
     segment.join("g")
     segment.add_channel("g", "jobs", 5)
-    for n in range(600):
+    for n in range(7):
         assert segment.publish("g", b"%d" % n, 1000, FOREVER, 60.0) == (2, n >= 5)
-    taken = []
-    while batch := segment.drain(inbox, 256):
-        assert len(batch) <= 256
-        taken += batch
-    assert [entry[:3] for entry in taken] == [(shm.GROUP, "g", b"%d" % n) for n in range(600)]
+    assert [segment.take(["!" + "a" * 32]) for _ in range(7)] == [("!" + "a" * 32, b"%d" % n) for n in range(7)]
     segment.wipe()
     assert segment.publish("g", b"", 10, FOREVER, 60.0) == (0, 0)
+
+
+def test_name_too_long_for_an_address() -> None:
+    Address("a" * 102, "x" * 103, 1)
+    for process, channel in (("a" * 103, "x"), ("", "x" * 104), ("a", "x" * 104)):
+        with pytest.raises(ValueError, match="too long"):
+            Address(process, channel, 1)
 
 
 def test_blocked_thread_wakes(segment: Segment) -> None:
