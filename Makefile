@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 ORACLE := .venv-oracle
 CORE := setup.py pyproject.toml $(wildcard src_c/*.[ch] fastchannels/_core/*.pyx fastchannels/_core/*.pxd)
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] benchmarks/c/*.[ch])
 
 .PHONY: help demo demo-check test test-py test-c test-crash test-tsan test-debug test-redis-py test-engines fuzz lint bench parts clean
@@ -83,10 +84,10 @@ test-py: $(VENV)/.test parts
 	@$(BIN)/python -m pytest -q
 
 test-c: ## The C units under AddressSanitizer and UndefinedBehaviorSanitizer, and a short run of the fuzz targets
-	@$(MAKE) --no-print-directory -C tests/c
+	@$(MAKE) --no-print-directory -j $(JOBS) -C tests/c
 	@if echo 'int main(void){return 0;}' | $(CC) -fsanitize=thread -x c -o /dev/null - 2>/dev/null; \
 	  then $(MAKE) --no-print-directory -C tests/c tsan; else echo "$(CC) has no ThreadSanitizer: test-tsan is left out"; fi
-	@$(MAKE) --no-print-directory -C tests/fuzz
+	@$(MAKE) --no-print-directory -j $(JOBS) -C tests/fuzz
 
 test-crash: ## Processes killed under load, 10,000 times (KILLS=10000), and the shared segment checked after each
 	@$(MAKE) --no-print-directory -C tests/c crash KILLS=$(or $(KILLS),10000)

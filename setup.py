@@ -42,7 +42,6 @@ C_UNITS: dict[str, list[str]] = {
 }
 if sys.platform != "win32":
     C_UNITS["post"] = []
-    C_UNITS["post"] = []
     C_UNITS["shm"] = ["fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_wake"]
 
 # System libraries. zlib's header is wherever Python is built (zlib1g-dev, zlib-devel, macOS's SDK); Windows: vcpkg's.
