@@ -6,139 +6,134 @@ Interleaving means that a slow minute of the machine falls on all rivals alike; 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
+from typing import NamedTuple
 
-from benchmarks import broadcast, layers, local, servers, servers_memory, talk
-from benchmarks.parts import OURS, PEERS, ROOT, redis_server, wanted
+from benchmarks import broadcast, kernels, layers, local, servers, servers_memory, talk
+from benchmarks.machine import machine
+from benchmarks.page import write_page
+from benchmarks.parts import ROOT, redis_server, wanted
+from benchmarks.records import Figures, Row, Scenario, rows_of
+from benchmarks.storage import keep
+from benchmarks.terminal import Progress, lines
 
-Figures = dict[str, float]
-PEER_NAMES = [
-    "channels_redis",
-    "daphne",
-    "granian",
-    "gunicorn",
-    "hypercorn",
-    "picows",
-    "uvicorn",
-    "uvloop",
-    "hiredis",
-    "redis",
-]
 REPORT = ROOT / "benchmarks" / "report"
 
 
-def versions(python: str, names: list[str]) -> dict[str, str]:
-    code = f"import json, importlib.metadata as m; print(json.dumps({{n: m.version(n) for n in {names!r}}}))"
-    return json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout)
+class Suite(NamedTuple):
+    """Scenarios by title, and why a rival cannot run."""
+
+    scenarios: dict[str, Scenario]
+    missing: Callable[[str], str]
 
 
-def machine() -> dict[str, object]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+def nothing_missing(rival: str) -> str:
+    return ""
+
+
+def layer_scenarios(options: argparse.Namespace, stack: ExitStack) -> dict[str, Scenario]:
+    setting = layers.Setting(stack.enter_context(redis_server()), options.seconds, options.loop)
     return {
-        "cpu": model[0] if model else platform.processor(),
-        "cores": len(model),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "ours": versions(OURS, ["fastchannels", "hiredis", "redis", "uvloop"]),
-        "peers": versions(PEERS, PEER_NAMES),
+        title: Scenario(row.rivals, partial(row.measure, setting=setting), *row[2:])
+        for title, row in layers.SCENARIOS.items()
     }
 
 
-def progress(line: str) -> None:
-    """One line that overwrites itself, for a person at a terminal."""
-    if sys.stdout.isatty():
-        print(f"\r\033[K{line}", end="", flush=True)
+SUITES: dict[str, Callable[[argparse.Namespace, ExitStack], Suite]] = {
+    "layers": lambda o, stack: Suite(layer_scenarios(o, stack), layers.missing),
+    "local": lambda o, _: Suite(
+        {title: Scenario(*row) for title, row in local.scenarios(o.seconds).items()}, nothing_missing
+    ),
+    "servers": lambda o, _: Suite(servers.scenarios(servers.ROWS, o.seconds), servers.missing),
+    "http2": lambda o, _: Suite(servers.http2(o.seconds), servers.missing_http2),
+    "memory": lambda o, _: Suite(servers_memory.scenarios(), servers.missing),
+    "curves": lambda o, _: Suite(servers.scenarios(servers.CURVES, o.seconds), servers.missing),
+    "broadcast": lambda o, _: Suite(broadcast.scenarios(o.seconds, o.members, o.processes), broadcast.missing),
+    "talk": lambda o, _: Suite(talk.scenarios(o.seconds), talk.missing),
+    "kernels": lambda o, _: Suite(kernels.scenarios(), kernels.missing),
+}
 
 
 def compare(
-    title: str, rivals: tuple[str, ...], rounds: int, measure: Callable[[str], Figures]
-) -> dict[str, list[Figures]]:
-    """``rounds`` interleaved runs of each rival; one that fails is left out, and the reason printed."""
+    scenario: Scenario, rivals: list[str], rounds: int, step: Callable[[str], None]
+) -> tuple[dict[str, list[Figures]], dict[str, str]]:
+    """``rounds`` interleaved runs of each of ``rivals``; what failed is not run, for the reason beside it."""
     runs: dict[str, list[Figures]] = {rival: [] for rival in rivals}
+    failed: dict[str, str] = {}
     for number in range(rounds):
-        for rival in list(runs):
-            progress(f"{title}: round {number + 1} of {rounds}, {rival}")
-            try:
-                runs[rival].append(measure(rival))
-            except RuntimeError as error:
-                print(f"{title}: {rival} is left out: {error}")
-                del runs[rival]
-    progress("")
-    return runs
+        for rival in rivals:
+            step(f"{rival}, round {number + 1} of {rounds}")
+            if rival in runs:
+                try:
+                    runs[rival].append(scenario.measure(rival))
+                except RuntimeError as error:
+                    failed[rival] = str(error)
+                    del runs[rival]
+    return runs, failed
 
 
-def show(title: str, runs: dict[str, list[Figures]]) -> list[dict[str, object]]:
-    """Print one table, the first figure's ratio first; return it as records."""
-    rivals = list(runs)
-    records: list[dict[str, object]] = []
-    if not rivals:
-        return records
-    print(f"\n{title}")
-    for figure in runs[rivals[0]][0]:
-        print(f"  {figure}")
-        taking = [rival for rival in rivals if figure in runs[rival][0]]
-        medians = {rival: statistics.median(run[figure] for run in runs[rival]) for rival in taking}
-        for rival in taking:
-            values = sorted(run[figure] for run in runs[rival])
-            ratio = medians[rivals[0]] / medians[rival] if medians[rival] and figure != "lost" else None
-            shown = f"{ratio:9.3f}x" if ratio is not None and rival != rivals[0] else " " * 10
-            print(f"    {shown} {rival:<24}{medians[rival]:>14,.2f}   ({values[0]:,.2f} to {values[-1]:,.2f})")
-            records.append(
-                {"scenario": title, "figure": figure, "rival": rival, "median": medians[rival], "runs": values}
-            )
-    return records
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="python -m benchmarks")
+    add = found.add_argument
+    add("--rounds", type=int, default=5)
+    add("--seconds", type=float, default=0.7, help="length of one run (0.7)")
+    add("--only", nargs="*", choices=list(SUITES), default=list(SUITES), help="these suites")
+    add("--rows", nargs="*", default=[], help="rows whose title holds one of these")
+    add("--rivals", nargs="*", default=[], help="rivals whose name holds one of these")
+    add("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
+    add("--members", nargs="*", type=int, default=[10, 100, 1000], help="sockets of a room (10 100 1000)")
+    add("--processes", nargs="*", type=int, default=[1], help="server processes of a room (1)")
+    add("--page", action="store_true", help="measure nothing; make the page of the records that are there")
+    return found
+
+
+def measured(name: str, suite: Suite, options: argparse.Namespace) -> list[Row]:
+    """The rows of one suite, printed as each scenario ends."""
+    chosen: dict[str, list[str]] = {}
+    absent: dict[str, dict[str, str]] = {}
+    for title, scenario in suite.scenarios.items():
+        if wanted(title, options.rows):
+            asked = [rival for rival in scenario.rivals if wanted(rival, options.rivals)]
+            absent[title] = {rival: why for rival in asked if (why := suite.missing(rival))}
+            chosen[title] = [rival for rival in asked if rival not in absent[title]]
+    progress = Progress(sum(map(len, chosen.values())) * options.rounds)
+    found: list[Row] = []
+    for title, rivals in chosen.items():
+        if not rivals:
+            continue
+        load = os.getloadavg()[0]
+        scenario = suite.scenarios[title]
+        runs, failed = compare(scenario, rivals, options.rounds, partial(progress.step, title))
+        progress.clear()
+        rows = rows_of(name, title, scenario, runs, absent[title] | failed)
+        for row in rows:
+            row.when, row.load, row.rounds = time.strftime("%Y-%m-%d %H:%M"), load, options.rounds
+        print(*lines(rows), sep="\n", flush=True)
+        found += rows
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.7, help="length of one run")
-    parser.add_argument("--only", choices=["layers", "local", "servers", "broadcast", "talk"])
-    parser.add_argument("--rows", nargs="*", default=[], help="of all but layers: rows whose title holds one of these")
-    parser.add_argument(
-        "--rivals", nargs="*", default=[], help="of all but layers: rivals whose name holds one of these"
-    )
-    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
-    arguments = parser.parse_args()
-    about = machine()
-    print(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}")
-    print(f"ours {about['ours']}\npeers {about['peers']}")
-    print("Ratios are ours divided by the rival's medians; in brackets the lowest and highest run.")
-    records: list[dict[str, object]] = []
-    started = time.monotonic()
-    if arguments.only in (None, "layers"):
-        with redis_server() as url:
-            setting = layers.Setting(url, arguments.seconds, arguments.loop)
-            for title, scenario in layers.SCENARIOS.items():
-                measure = partial(scenario.measure, setting=setting)
-                records += show(title, compare(title, scenario.rivals, arguments.rounds, measure))
-    groups = []
-    if arguments.only in (None, "local"):
-        groups.append((local.scenarios(arguments.seconds), local.missing))
-    if arguments.only in (None, "servers"):
-        groups.append((servers.scenarios(arguments.seconds) | servers_memory.scenarios(), servers.missing))
-    if arguments.only in (None, "broadcast"):
-        groups.append((broadcast.scenarios(arguments.seconds), broadcast.missing))
-    if arguments.only in (None, "talk"):
-        groups.append((talk.scenarios(arguments.seconds), talk.missing))
-    for rows, missing in groups:
-        for title, (rivals, measure) in rows.items():
-            chosen = tuple(rival for rival in rivals if wanted(rival, arguments.rivals) and not missing(rival))
-            if chosen and wanted(title, arguments.rows):
-                records += show(title, compare(title, chosen, arguments.rounds, measure))
-    REPORT.mkdir(exist_ok=True)
-    path = REPORT / "latest.json"
-    path.write_text(json.dumps({"machine": about, "records": records}, indent=1))
-    print(f"\n{time.monotonic() - started:.0f} s; records in {Path(path).relative_to(ROOT)}")
+    options = parser().parse_args()
+    if not options.page:
+        about = machine()
+        print(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}, {about['system']}")
+        print("Ratio: how many times better ours is (first line of each); below 1 the rival is ahead.")
+        print(
+            "Then the median of all rounds, the lowest and the highest, and the share of a core that each process used."
+        )
+        started = time.monotonic()
+        for name in options.only:
+            with ExitStack() as stack:
+                rows = measured(name, SUITES[name](options, stack), options)
+            keep(REPORT, name, about, rows)
+        print(f"\n{time.monotonic() - started:.0f} s")
+    page = write_page(REPORT)
+    print(f"records and the page of plots: {page.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

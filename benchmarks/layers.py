@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from benchmarks.parts import HERE, OURS, PEERS, free_port, next_record, running, wait_for_port
+from benchmarks.parts import HERE, OURS, PEERS, free_port, lacks, next_record, running, wait_for_port
+from benchmarks.records import Figures
 
 DRIVERS = HERE / "drivers"
 LAYERS = ("fastchannels", "core", "pubsub")
@@ -37,7 +39,6 @@ class Setting(NamedTuple):
     loop: str = "asyncio"
 
 
-Figures = dict[str, float]
 Process = subprocess.Popen[str]
 
 
@@ -223,6 +224,13 @@ def idle(rival: str, setting: Setting) -> Figures:
         "Redis commands a second": commands / IDLE_SECONDS,
         "receives that ended": got["ended"],
     }
+
+
+def missing(rival: str) -> str:
+    """Why ``rival`` cannot run; empty when it can."""
+    if rival == REDIS_BENCHMARK:
+        return "" if shutil.which(rival) else "not installed"
+    return lacks(PEERS, "channels_redis, hiredis") if rival in LAYERS[1:] else ""
 
 
 class Scenario(NamedTuple):

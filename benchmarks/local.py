@@ -325,10 +325,6 @@ def segment_alone(rival: str, seconds: float) -> Figures:
     return {"messages/s, one thread": figures["alone"], "messages/s, two processes": figures["apart"]}
 
 
-def missing(rival: str) -> bool:
-    return False
-
-
 def scenarios(seconds: float) -> dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]]:
     return {
         "local: 256 bytes one way, two processes": (

@@ -55,7 +55,10 @@ def kind(found: str) -> str:
 def main() -> None:
     print(f"{len(CASES)} requests; an outcome that an RFC permits is right, however strict fastchannels itself is")
     for server in ASGI:
-        if not wanted(server, sys.argv[1:]) or missing(server):
+        if not wanted(server, sys.argv[1:]):
+            continue
+        if why := missing(server):
+            print(f"\n{server}: not run: {why}")
             continue
         failed = judge(server)
         kinds = Counter(kind(found) for found in failed.values())

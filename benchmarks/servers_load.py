@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from benchmarks.parts import HERE, ROOT, next_record, running
+from benchmarks.parts import compiled, next_record, running
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n"
 UPGRADE = (
@@ -74,15 +74,6 @@ def echo(size: int, in_flight: int, first: int = BINARY) -> Load:
     return Load("ws", (frame(first, b"x" * size),), HANDSHAKE, in_flight)
 
 
-def compiled() -> str:
-    """The load generator, compiled when its source is newer."""
-    source, program = HERE / "c" / "load.c", ROOT / "build" / "load"
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        program.parent.mkdir(exist_ok=True)
-        subprocess.run(["cc", "-O2", "-std=c11", "-o", str(program), str(source)], check=True)
-    return str(program)
-
-
 def blobs(load: Load) -> Iterator[bytes]:
     for blob in (load.opening, *load.messages):
         yield struct.pack("=I", len(blob)) + blob
@@ -95,7 +86,7 @@ def loading(load: Load, port: int, seconds: float, cores: Sequence[int]) -> Iter
         stdin.writelines(blobs(load))
         stdin.seek(0)
         numbers = (load.connections, load.in_flight, seconds)
-        command = [compiled(), str(port), load.kind, *map(str, numbers)]
+        command = [compiled("load"), str(port), load.kind, *map(str, numbers)]
         with running(command, set(cores), stdin=stdin, stdout=subprocess.PIPE) as process:
             next_record(process)
             yield process

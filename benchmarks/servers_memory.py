@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 
-from benchmarks.parts import free_port, resident, running, wait_for_port
+from benchmarks.parts import QUIET, free_port, resident, running, wait_for_port
+from benchmarks.records import Figures, Scenario, Target
 from benchmarks.servers import command, cores
 from benchmarks.servers_load import BINARY, HANDSHAKE, OFFER, TEXT, Load, deflated, frame, loading, varied_json
 
-Figures = dict[str, float]
 MIB = 1024 * 1024
 FIRST, MORE = 500, 4000  # sockets before the first reading, and between it and the second
 RIVALS = ("fastchannels", "daphne", "uvicorn", "granian", "picows", "node ws")
-QUIET: dict[str, object] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 WAYS = ("fastchannels", "daphne", "uvicorn", "granian", "hypercorn")
 
 
@@ -96,28 +94,24 @@ UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (200 * MI
 BLOCK = frame(BINARY, bytes(65536 - 14))
 
 
-def scenarios() -> dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]]:
-    """Title: the rivals, and what measures one of them once."""
+def scenarios() -> dict[str, Scenario]:
+    """By title."""
+    flat = (Target("MiB more", 2),)
     return {
-        "memory of an idle socket": (RIVALS, lambda server: idle(server, False)),
-        "memory of an idle socket, deflate offered": (
-            ("fastchannels", "uvicorn", "node ws"),
-            lambda server: idle(server, True),
+        "memory of an idle socket": Scenario(RIVALS, lambda server: idle(server, False), (Target("KiB a socket", 12),)),
+        "memory of an idle socket, deflate offered": Scenario(
+            ("fastchannels", "uvicorn", "node ws"), lambda server: idle(server, True), (Target("KiB a socket", 14),)
         ),
-        "memory, a client that does not read 250 MiB of HTTP": (
-            WAYS,
-            lambda server: growth(server, "flood", Asks(REQUEST)),
+        "memory, a client that does not read 250 MiB of HTTP": Scenario(
+            WAYS, lambda server: growth(server, "flood", Asks(REQUEST)), flat
         ),
-        "memory, a client that does not read 250 MiB of WebSocket": (
-            WAYS,
-            lambda server: growth(server, "flood", Asks(HANDSHAKE)),
+        "memory, a client that does not read 250 MiB of WebSocket": Scenario(
+            WAYS, lambda server: growth(server, "flood", Asks(HANDSHAKE)), flat
         ),
-        "memory, an application that does not read 200 MiB of HTTP": (
-            WAYS,
-            lambda server: growth(server, "deaf", Pours(UPLOAD, bytes(65536))),
+        "memory, an application that does not read 200 MiB of HTTP": Scenario(
+            WAYS, lambda server: growth(server, "deaf", Pours(UPLOAD, bytes(65536))), flat
         ),
-        "memory, an application that does not read 200 MiB of WebSocket": (
-            WAYS,
-            lambda server: growth(server, "deaf", Pours(HANDSHAKE, BLOCK)),
+        "memory, an application that does not read 200 MiB of WebSocket": Scenario(
+            WAYS, lambda server: growth(server, "deaf", Pours(HANDSHAKE, BLOCK)), flat
         ),
     }

@@ -9,70 +9,40 @@ CPU that the rival's processes took together. Rivals that are not installed are 
 
 from __future__ import annotations
 
-import functools
 import os
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from functools import partial
 
-from benchmarks.parts import (
-    OURS,
-    PEERS,
-    ROOT,
-    cpu_seconds,
-    free_port,
-    next_record,
-    redis_process,
-    running,
-    wait_for_port,
-)
+from benchmarks.parts import ORACLE, OURS, PEERS, Meter, Rival, free_port, lacks, next_record, serving
+from benchmarks.records import Figures, Scenario, share
 from benchmarks.servers_load import REQUEST, TEXT, Load, echo, loading
 
-Figures = dict[str, float]
-ORACLE = str(ROOT / ".venv-oracle" / "bin" / "python")
 DAPHNE1 = "from daphne.cli import CommandLineInterface; CommandLineInterface.entrypoint()"
-#: The address of the layer, and the kind of Redis or segment behind it.
-LOCAL, REDIS, OLD, NONE = "local", "redis", "old", "none"
-
-
-class Rival(NamedTuple):
-    """The command lines of its processes, PORT in the place of the port, and its layer."""
-
-    python: str
-    layer: str
-    commands: tuple[tuple[str, ...], ...]
-
-
-_LAYER = "benchmarks.drivers.talk_layer:channel_layer"
-_TALK = (
-    ("-m", "fastchannels", "server", "-v", "0", "--port", "PORT", _LAYER),
-    ("-m", "fastchannels", "worker", "-v", "0", _LAYER),
-)
+LAYER = "benchmarks.drivers.talk_layer:channel_layer"
+_SITE = {"DJANGO_SETTINGS_MODULE": "benchmarks.drivers.talk_site"}
+_LAYERED = {**_SITE, "TALK_LAYER": "ADDRESS"}
+_TALK = {
+    "server": ("-m", "fastchannels", "server", "-v", "0", "--port", "PORT", LAYER),
+    "worker": ("-m", "fastchannels", "worker", "-v", "0", LAYER),
+}
 _GUNICORN = ("-m", "gunicorn", "--log-level", "error", "-b", "127.0.0.1:PORT", "--workers", "2")
 _WSGI = "django.core.wsgi:get_wsgi_application()"
+_UVICORN = (
+    "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
+    "--lifespan", "off", "--port", "PORT", "benchmarks.drivers.talk_channels4:application",
+)  # fmt: skip
+_OLD = {
+    "server": ("-c", DAPHNE1, "-v", "0", "-p", "PORT", LAYER),
+    "worker": ("-m", "django", "runworker", "-v", "0"),
+}
 
 RIVALS = {
-    "fastchannels, local": Rival(OURS, LOCAL, _TALK),
-    "fastchannels, Redis": Rival(OURS, REDIS, _TALK),
-    "gunicorn sync": Rival(PEERS, NONE, ((*_GUNICORN, _WSGI),)),
-    "gunicorn gthread": Rival(PEERS, NONE, ((*_GUNICORN, "--threads", "4", _WSGI),)),
-    "Channels 4, uvicorn": Rival(
-        PEERS,
-        NONE,
-        (
-            ("-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
-             "--lifespan", "off", "--port", "PORT", "benchmarks.drivers.talk_channels4:application"),
-        ),
-    ),
-    "Channels 1.1.8": Rival(
-        ORACLE,
-        OLD,
-        (("-c", DAPHNE1, "-v", "0", "-p", "PORT", _LAYER), ("-m", "django", "runworker", "-v", "0")),
-    ),
-}  # fmt: skip
+    "fastchannels, local": Rival(OURS, _TALK, "local", _LAYERED, "django"),
+    "fastchannels, Redis": Rival(OURS, _TALK, "redis", _LAYERED, "django"),
+    "gunicorn sync": Rival(PEERS, {"server": (*_GUNICORN, _WSGI)}, "", _SITE, "gunicorn"),
+    "gunicorn gthread": Rival(PEERS, {"server": (*_GUNICORN, "--threads", "4", _WSGI)}, "", _SITE, "gunicorn"),
+    "Channels 4, uvicorn": Rival(PEERS, {"server": _UVICORN}, "", _SITE, "uvicorn, channels"),
+    "Channels 1.1.8": Rival(ORACLE, _OLD, "redis", {**_LAYERED, "TALK_OLD": "1"}, "channels, daphne, asgi_redis"),
+}
 
 CLOSING = REQUEST[:-2] + b"Connection: close\r\n\r\n"
 OURS_BOTH = ("fastchannels, local", "fastchannels, Redis")
@@ -86,60 +56,26 @@ ROWS = {
 }
 
 
-@functools.cache
-def missing(name: str) -> bool:
-    """Say so, once, when the parts of ``name`` are not installed."""
-    rival = RIVALS[name]
-    module = {PEERS: "gunicorn, uvicorn, channels", ORACLE: "channels, daphne, asgi_redis"}.get(rival.python, "django")
-    found = Path(rival.python).exists()
-    found = found and not subprocess.run([rival.python, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode
-    if not found:
-        print(f"{name} is not installed: left out")
-    return not found
-
-
-@contextmanager
-def serving(rival: Rival, port: int) -> Iterator[list[int]]:
-    """The process ids of ``rival``, which serves on ``port``, and of its Redis."""
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "benchmarks.drivers.talk_site"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        ids = []
-        if rival.layer in (REDIS, OLD):
-            url, process = stack.enter_context(redis_process())
-            environment["TALK_LAYER"] = url
-            ids.append(process.pid)
-        elif rival.layer == LOCAL:
-            environment["TALK_LAYER"] = f"{folder}/layer"
-        if rival.layer == OLD:
-            environment["TALK_OLD"] = "1"
-        started = [
-            stack.enter_context(
-                running([rival.python, *(word.replace("PORT", str(port)) for word in words)], env=environment, **quiet)
-            )
-            for words in rival.commands
-        ]
-        wait_for_port(port, started[0])
-        yield ids + [process.pid for process in started]
+def missing(name: str) -> str:
+    """Why ``name`` cannot run; empty when it can."""
+    return lacks(RIVALS[name].python, RIVALS[name].needs)
 
 
 def measure(name: str, load: Load, seconds: float) -> Figures:
     port = free_port()
     cores = sorted(os.sched_getaffinity(0))[-2:]
-    with serving(RIVALS[name], port) as ids, loading(load, port, seconds, cores) as client:
-        before = sum(map(cpu_seconds, ids))
+    with serving(RIVALS[name], [port]) as processes, loading(load, port, seconds, cores) as client:
+        meter = Meter(processes)
         got = next_record(client)
-        used = sum(map(cpu_seconds, ids)) - before
+        used, shares = meter.read()
     figures = {"per CPU-second": got["count"] / used, "per second": got["count"] / got["seconds"]}
     if "p50" in got:
         figures |= {"p50, ms": got["p50"], "p99, ms": got["p99"]}
-    return figures
+    return figures | shares | {share("client"): got["client_cpu"] / got["seconds"]}
 
 
-def scenarios(seconds: float) -> dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]]:
-    """Title: the rivals, and what measures one of them once."""
+def scenarios(seconds: float) -> dict[str, Scenario]:
+    """By title."""
     return {
-        title: (rivals, functools.partial(measure, load=load, seconds=seconds))
-        for title, (rivals, load) in ROWS.items()
+        title: Scenario(rivals, partial(measure, load=load, seconds=seconds)) for title, (rivals, load) in ROWS.items()
     }

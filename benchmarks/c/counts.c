@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include "fc_http.h"
 #include "fc_mask.h"
+#include "fc_name.h"
 #include "fc_ws.h"
 
-enum { FRAMES = 1000, PAYLOAD = 32, LARGE = 65536 };
+enum { FRAMES = 1000, PAYLOAD = 32, LARGE = 65536, NAMES = 1000 };
 
 static const uint8_t key[4] = {0x11, 0x22, 0x33, 0x44};
 static uint8_t large[LARGE];
@@ -74,6 +75,18 @@ static void head(const char *text) {
     expect(fc_http_parse(&request, fields, 100, data, scanner.length, &error) == FC_OK, "no request");
 }
 
+/* As a process-local channel is named: 74 characters, of which two differ. */
+static void names(void) {
+    char name[] = "specific.0123456789abcdef0123456789abcdef!0123456789abcdef0123456789abcd--";
+    uint64_t all = 0;
+    for (int number = 0; number < NAMES; number++) {
+        name[sizeof name - 3] = (char)('a' + number % 26);
+        name[sizeof name - 2] = (char)('a' + number / 26 % 26);
+        all ^= fc_name_hash(name, sizeof name - 1);
+    }
+    expect(all != 0, "no hash");
+}
+
 static void bare_head(void) {
     head(bare);
 }
@@ -86,7 +99,7 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } works[] = {{"frames", frames}, {"unmask", unmask}, {"bare-head", bare_head}, {"browser-head", browser_head}};
+    } works[] = {{"frames", frames}, {"unmask", unmask}, {"bare-head", bare_head}, {"browser-head", browser_head}, {"names", names}};
     expect(count == 3, "counts WHAT TIMES");
     make_frames();
     for (size_t index = 0; index < sizeof works / sizeof *works; index++) {

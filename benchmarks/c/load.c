@@ -15,7 +15,6 @@
  * Prints {"started": true} when all run warm (idle: when all are answered), then {"count", "seconds", "client_cpu"},
  * and with one message in flight {"p50", "p99"}, in milliseconds from the write of a message to the end of its answer.
  */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>

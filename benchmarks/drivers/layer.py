@@ -26,6 +26,10 @@ MISSED = 5.0  # seconds after which a group message that did not reach every mem
 
 def make_layer(name: str, url: str):
     """The layer under test; all three enforce what they can of capacity 10,000 and expiry 60 s."""
+    if name == "fastchannels" and url.startswith("local:"):
+        from fastchannels.layers.local import LocalChannelLayer
+
+        return LocalChannelLayer(path=url.removeprefix("local:"), capacity=CAPACITY)
     if name == "fastchannels":
         from fastchannels.layers.redis import RedisChannelLayer
 

@@ -1,0 +1,69 @@
+"""What a person at a terminal sees: one line of progress while it lasts, then a table for each scenario."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from benchmarks.records import Row, Series, short
+
+WIDTH = 30
+
+
+class Progress:
+    """Counts runs, and tells how many are left and about how long they will take."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.begun = time.monotonic()
+
+    def step(self, title: str, text: str) -> None:
+        left = ""
+        if self.done:
+            seconds = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
+            left = f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
+        self.done += 1
+        line = f"{self.done} of {self.total}{left}: {title}: {text}"
+        if sys.stdout.isatty():
+            print(f"\r\033[K{line[:118]}", end="", flush=True)
+        elif self.done % 10 == 1:  # a log wants a sign of life, not a line a run
+            print(line, flush=True)
+
+    def clear(self) -> None:
+        if sys.stdout.isatty():
+            print("\r\033[K", end="", flush=True)
+
+
+def ratio_of(series: Series) -> str:
+    return f"{series.ratio:.3g}x" if series.ratio is not None else ""
+
+
+def line_of(series: Series) -> str:
+    if series.not_run:
+        return f"{'':>10} {series.rival:<{WIDTH}}   not run: {series.not_run}"
+    assert series.median is not None
+    line = f"{ratio_of(series):>10} {series.rival:<{WIDTH}}{short(series.median):>12}"
+    if series.low is not None and series.high is not None and len(series.values) > 1:
+        line += f"   {short(series.low)} to {short(series.high)}"
+    if series.cpu:
+        line += "   CPU: " + ", ".join(f"{name} {part:.0%}" for name, part in series.cpu.items())
+    if series.lost:
+        line += f"   LOST {short(series.lost)}"
+    return line
+
+
+def lines(rows: Iterable[Row]) -> Iterator[str]:
+    """The table of one scenario. CPU shares stand beside its first figure."""
+    for number, row in enumerate(rows):
+        if not number:
+            yield f"\n{row.group}"
+        yield f"  {row.figure} ({row.better} is better)"
+        for series in row.series:
+            if number:
+                series = Series(**{**vars(series), "cpu": {}, "lost": 0.0})
+            yield line_of(series)
+        for target in row.targets:
+            got = "not measured" if target.got is None else f"{short(target.got)}, {'met' if target.met else 'NOT met'}"
+            yield f"{'':>11}wanted {target.text}: {got}"
