@@ -37,6 +37,12 @@ __all__ += ["route_class"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("asgiref", "django"):
+            raise
+        text = f"fastchannels.{name} needs Django: pip install fastchannels[django]"
+        raise ModuleNotFoundError(text, name=error.name) from error
     globals()[name] = value
     return value

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from fastchannels.exceptions import UsageError
 from fastchannels.server.config import Config
+from fastchannels.server.http2_frames import INSTALLED
 from fastchannels.server.options import CONFIG_FIELDS, ELSEWHERE, OPTIONS, Launch, Many, Option, Switch, all_options
 from fastchannels.server.systemd import activated_sockets
 
@@ -219,6 +220,8 @@ def _build(values: dict[str, Any], environment: Mapping[str, str]) -> tuple[Conf
         raise OptionError("--ssl-cert-reqs needs --ssl-ca-certs: who may sign the certificates of clients")
     if values.get("reload") and (values.get("workers") or 1) > 1:
         raise OptionError("--reload is for one process: leave --workers out")
+    if values.get("http2") and not INSTALLED:
+        raise OptionError("--http2 needs the package hpack: pip install fastchannels[http2]")
     limits = {name.partition(".")[2]: value for name, value in values.items() if name.startswith("limits.")}
     config = Config(**{name: value for name, value in values.items() if name in CONFIG_FIELDS})
     config.limits = config.limits._replace(**limits)

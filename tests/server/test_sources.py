@@ -158,6 +158,14 @@ def test_one_line_for_what_makes_no_sense(arguments, environment, file, message)
     assert "\n" not in str(error.value)
 
 
+def test_http2_asked_for_without_its_package(monkeypatch):
+    monkeypatch.setattr("fastchannels.server.sources.INSTALLED", False)
+    settle("app:app")
+    settle("--no-http2", "app:app")
+    with pytest.raises(OptionError, match=r"hpack: pip install fastchannels\[http2\]"):
+        settle("--http2", "app:app")
+
+
 def test_a_table_is_needed():
     with pytest.raises(OptionError, match="a table is needed"):
         settle(file="[tool]\nfastchannels = 1")
