@@ -35,7 +35,8 @@ enum {
     FC_GROUP = 1,   /* target: a group; for each of its members in the process */
     FC_ADD = 2,     /* target: a channel; payload: the add's number (8 bytes, big-endian) and the group */
     FC_DISCARD = 3, /* target: a channel; payload: the group */
-    FC_WIPED = 4    /* everything was flushed */
+    FC_WIPED = 4,   /* everything was flushed */
+    FC_AIMED = 5    /* target: one of the groups; payload: whom it is for, which the process reads, then the message */
 };
 
 /* A taken message, followed in the caller's buffer by its target and payload, then padded to 8 bytes. */
@@ -123,10 +124,20 @@ fc_status fc_shm_discard(fc_shm *s, fc_text group, fc_text process, fc_text chan
 /* The same for an ordinary channel; `capacity` bounds what group messages may fill. */
 fc_status fc_shm_add_channel(fc_shm *s, fc_text group, fc_text channel, uint32_t capacity);
 fc_status fc_shm_discard_channel(fc_shm *s, fc_text group, fc_text channel);
-/* Sends to every member: once to each process. Ordinary channels added longer than `group_expiry_ns` ago are dropped
- * from the group. `full` of the `members` had no room. */
-fc_status fc_shm_publish(fc_shm *s, fc_text group, const uint8_t *payload, uint64_t length, uint32_t inbox_capacity,
-                         uint32_t expiry_ms, uint64_t group_expiry_ns, uint32_t *members, uint32_t *full);
+/* Which members of groups a message is for. The first `head` bytes of the payload say that to processes; ordinary
+ * channels get what follows, but for the `count` in `excluded`. */
+typedef struct fc_aim {
+    uint64_t head;
+    const fc_text *excluded;
+    uint32_t count;
+} fc_aim;
+
+/* Sends to every member of `n` groups: once to each process, once to each ordinary channel, whichever of the groups
+ * they are in; by FC_AIMED with an `aim`, which may be NULL. Ordinary channels added longer than `group_expiry_ns` ago
+ * are dropped from the group. `full` of the `members` had no room. */
+fc_status fc_shm_publish(fc_shm *s, const fc_text *groups, uint32_t n, const fc_aim *aim, const uint8_t *payload,
+                         uint64_t length, uint32_t inbox_capacity, uint32_t expiry_ms, uint64_t group_expiry_ns,
+                         uint32_t *members, uint32_t *full);
 /* Removes every message and membership, and tells the other processes by FC_WIPED. */
 fc_status fc_shm_wipe(fc_shm *s);
 

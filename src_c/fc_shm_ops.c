@@ -389,51 +389,81 @@ fc_status fc_shm_discard_channel(fc_shm *s, fc_text group, fc_text channel) {
     return fc_shm_exit(s, &w, FC_OK);
 }
 
-fc_status fc_shm_publish(fc_shm *s, fc_text group, const uint8_t *payload, uint64_t length, uint32_t inbox_capacity,
-                         uint32_t expiry_ms, uint64_t group_expiry_ns, uint32_t *members, uint32_t *full) {
+/* The ordinary channel `q` is one of `n` names. */
+static int named_in(const fc_queue *q, const fc_text *names, uint32_t n) {
+    for (uint32_t i = 0; q && i < n; i++)
+        if (q->named.length == names[i].length && !memcmp(q->named.name, names[i].at, names[i].length))
+            return 1;
+    return 0;
+}
+
+static int member_of_one(fc_heap *h, const fc_text *groups, uint32_t n, uint32_t kind, uint32_t target) {
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t index = fc_heap_find(h, FC_GROUPS, groups[i].at, groups[i].length);
+        if (index != FC_NIL && fc_heap_member_find(h, index, kind, target) != FC_NIL)
+            return 1;
+    }
+    return 0;
+}
+
+fc_status fc_shm_publish(fc_shm *s, const fc_text *groups, uint32_t n, const fc_aim *aim, const uint8_t *payload,
+                         uint64_t length, uint32_t inbox_capacity, uint32_t expiry_ms, uint64_t group_expiry_ns,
+                         uint32_t *members, uint32_t *full) {
     fc_heap *h = &s->heap;
     fc_wakes w;
+    uint64_t head = aim ? aim->head : 0;
     *members = *full = 0;
-    if (group.length > FC_NAME_SIZE)
-        return FC_ERR_RANGE;
+    for (uint32_t k = 0; k < n; k++)
+        if (groups[k].length > FC_NAME_SIZE)
+            return FC_ERR_RANGE;
     fc_status status = fc_shm_enter(s, &w);
     if (status != FC_OK)
         return status;
-    fc_item item = {.payload = payload, .length = length, .now = w.now, .expiry_ms = expiry_ms};
-    const fc_group *g =
-        (const fc_group *)fc_heap_used(h, FC_GROUPS, fc_heap_find(h, FC_GROUPS, group.at, group.length));
-    uint32_t steps = g ? g->count : 0;
-    for (uint32_t i = g ? g->first : FC_NIL; i != FC_NIL && steps && !h->damaged; steps--) {
-        const fc_member *m = (const fc_member *)fc_heap_used(h, FC_MEMBERS, i);
-        if (!m) {
-            h->damaged = 1;
-            break;
-        }
-        uint32_t member = i, queue = m->target, capacity = m->capacity;
-        i = m->entry.next;
-        if (m->kind == FC_MEMBER_CHANNEL) {
-            if (w.now > m->stamp && w.now - m->stamp > group_expiry_ns) {
-                fc_heap_member_remove(h, member);
-                continue;
+    fc_item item = {.now = w.now, .expiry_ms = expiry_ms};
+    for (uint32_t k = 0; k < n && status == FC_OK; k++) {
+        const fc_group *g =
+            (const fc_group *)fc_heap_used(h, FC_GROUPS, fc_heap_find(h, FC_GROUPS, groups[k].at, groups[k].length));
+        uint32_t steps = g ? g->count : 0;
+        for (uint32_t i = g ? g->first : FC_NIL; i != FC_NIL && steps && !h->damaged; steps--) {
+            const fc_member *m = (const fc_member *)fc_heap_used(h, FC_MEMBERS, i);
+            if (!m) {
+                h->damaged = 1;
+                break;
             }
-            item.target = "";
-            item.target_length = 0;
-            item.kind = FC_MESSAGE;
-        } else {
-            const fc_process *p = (const fc_process *)fc_heap_used(h, FC_PROCS, m->target);
-            queue = p ? p->queue : FC_NIL;
-            capacity = inbox_capacity;
-            item.target = group.at;
-            item.target_length = (uint8_t)group.length;
-            item.kind = FC_GROUP;
+            uint32_t member = i, queue = m->target, capacity = m->capacity;
+            i = m->entry.next;
+            if (k && member_of_one(h, groups, k, m->kind, m->target))
+                continue;
+            if (m->kind == FC_MEMBER_CHANNEL) {
+                if (w.now > m->stamp && w.now - m->stamp > group_expiry_ns) {
+                    fc_heap_member_remove(h, member);
+                    continue;
+                }
+                if (aim && named_in((const fc_queue *)fc_heap_used(h, FC_QUEUES, queue), aim->excluded, aim->count))
+                    continue;
+                item.target = "";
+                item.target_length = 0;
+                item.kind = FC_MESSAGE;
+                item.payload = payload + head;
+                item.length = length - head;
+            } else {
+                const fc_process *p = (const fc_process *)fc_heap_used(h, FC_PROCS, m->target);
+                queue = p ? p->queue : FC_NIL;
+                capacity = inbox_capacity;
+                item.target = groups[k].at;
+                item.target_length = (uint8_t)groups[k].length;
+                item.kind = aim ? FC_AIMED : FC_GROUP;
+                item.payload = payload;
+                item.length = length;
+            }
+            ++*members;
+            status = push(s, queue, &item, capacity, &w);
+            if (status == FC_ERR_FULL || status == FC_ERR_NOMEM)
+                ++*full;
+            else if (status != FC_OK)
+                break;
+            status = FC_OK;
         }
-        ++*members;
-        status = push(s, queue, &item, capacity, &w);
-        if (status == FC_ERR_FULL || status == FC_ERR_NOMEM)
-            ++*full;
-        else if (status != FC_OK)
-            break;
-        status = FC_OK;
     }
     return fc_shm_exit(s, &w, status);
 }

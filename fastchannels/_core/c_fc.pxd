@@ -140,6 +140,7 @@ cdef extern from "fc_shm.h" nogil:
         FC_ADD
         FC_DISCARD
         FC_WIPED
+        FC_AIMED
 
     ctypedef struct fc_shm:
         pass
@@ -204,9 +205,14 @@ cdef extern from "fc_shm.h" nogil:
     fc_status fc_shm_discard(fc_shm *s, fc_text group, fc_text process, fc_text channel, uint32_t capacity) noexcept
     fc_status fc_shm_add_channel(fc_shm *s, fc_text group, fc_text channel, uint32_t capacity) noexcept
     fc_status fc_shm_discard_channel(fc_shm *s, fc_text group, fc_text channel) noexcept
-    fc_status fc_shm_publish(fc_shm *s, fc_text group, const uint8_t *payload, uint64_t length,
-                             uint32_t inbox_capacity, uint32_t expiry_ms, uint64_t group_expiry_ns, uint32_t *members,
-                             uint32_t *full) noexcept
+    ctypedef struct fc_aim:
+        uint64_t head
+        const fc_text *excluded
+        uint32_t count
+
+    fc_status fc_shm_publish(fc_shm *s, const fc_text *groups, uint32_t n, const fc_aim *aim, const uint8_t *payload,
+                             uint64_t length, uint32_t inbox_capacity, uint32_t expiry_ms, uint64_t group_expiry_ns,
+                             uint32_t *members, uint32_t *full) noexcept
     fc_status fc_shm_wipe(fc_shm *s) noexcept
     fc_status fc_shm_keep(fc_shm *s) noexcept
     fc_status fc_shm_count(fc_shm *s, fc_shm_counts *counts) noexcept

@@ -5,6 +5,7 @@ GROUP: Final[int]
 ADD: Final[int]
 DISCARD: Final[int]
 WIPED: Final[int]
+AIMED: Final[int]
 
 SENT: Final[int]
 FULL: Final[int]
@@ -41,7 +42,14 @@ class Segment:
     def add_channel(self, group: str, channel: str, capacity: int) -> int: ...
     def discard_channel(self, group: str, channel: str) -> None: ...
     def publish(
-        self, group: str, payload: bytes, inbox_capacity: int, expiry_ms: int, group_expiry: float
+        self,
+        groups: tuple[str, ...],
+        payload: bytes,
+        inbox_capacity: int,
+        expiry_ms: int,
+        group_expiry: float,
+        excluded: tuple[str, ...] | None = None,
+        head: int = 0,
     ) -> tuple[int, int]: ...
     def wipe(self) -> None: ...
     def keep(self) -> None: ...

@@ -11,12 +11,12 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from fastchannels._core.c_fc cimport (
-    FC_ADD, FC_DISCARD, FC_ERR_CLOSED, FC_ERR_FORMAT, FC_ERR_FULL, FC_ERR_NOMEM, FC_ERR_OS, FC_ERR_RANGE,
+    FC_ADD, FC_AIMED, FC_DISCARD, FC_ERR_CLOSED, FC_ERR_FORMAT, FC_ERR_FULL, FC_ERR_NOMEM, FC_ERR_OS, FC_ERR_RANGE,
     FC_ERR_VERSION, FC_GROUP, FC_MESSAGE, FC_NEED_DATA, FC_OK, FC_SHM_VERSION, FC_SHM_WHY, FC_WIPED,
     fc_shm, fc_shm_abandon, fc_shm_add, fc_shm_add_channel, fc_shm_address, fc_shm_check, fc_shm_close, fc_shm_count,
     fc_shm_counts,    fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_list, fc_shm_mark, fc_shm_nudge,
     fc_shm_open, fc_shm_pending, fc_shm_post, fc_shm_publish, fc_shm_send, fc_shm_send_local, fc_shm_skip, fc_shm_take, fc_shm_take_at_once, fc_shm_wipe,
-    fc_listed, fc_status, fc_taken, fc_text,
+    fc_aim, fc_listed, fc_status, fc_taken, fc_text,
     fc_waiter_arm, fc_waiter_close, fc_waiter_disarm, fc_waiter_fd, fc_waiter_handle, fc_waiter_open,
     fc_wake_drain, fc_wake_wait,
 )
@@ -27,6 +27,7 @@ GROUP = FC_GROUP
 ADD = FC_ADD
 DISCARD = FC_DISCARD
 WIPED = FC_WIPED
+AIMED = FC_AIMED
 
 #: What a send came to: taken, its queue is full, the segment is full, no such process.
 SENT, FULL, NO_ROOM, GONE = range(4)
@@ -451,22 +452,37 @@ cdef class Segment:
         outcome(status, self)
 
     def publish(
-        self, str group not None, bytes payload not None, uint32_t inbox_capacity, uint32_t expiry_ms,
-        double group_expiry,
+        self, tuple groups not None, bytes payload not None, uint32_t inbox_capacity, uint32_t expiry_ms,
+        double group_expiry, tuple excluded=None, uint64_t head=0,
     ):
-        """Send to every member process and ordinary channel: ``(members, those without room)``."""
-        cdef fc_text name = text_of(group)
+        """Send to every process and ordinary channel in ``groups``, once: ``(members, those without room)``.
+
+        With ``excluded``, ordinary channels that get nothing, it comes as ``AIMED``, and ordinary channels get what
+        follows the first ``head`` bytes.
+        """
+        cdef list texts = [*groups, *(excluded or ())]
         cdef const uint8_t *data = <const uint8_t *> PyBytes_AS_STRING(payload)
-        cdef uint64_t length = <uint64_t> PyBytes_GET_SIZE(payload)
-        cdef uint64_t lifetime = <uint64_t> min(group_expiry * 1e9, 9e18)
-        cdef uint32_t members = 0, full = 0
+        cdef uint64_t length = <uint64_t> PyBytes_GET_SIZE(payload), lifetime = <uint64_t> min(group_expiry * 1e9, 9e18)
+        cdef uint32_t members = 0, full = 0, n = <uint32_t> len(groups), index
+        cdef fc_aim aim
+        cdef fc_aim *how
         cdef fc_status status
-        self.begin()
-        with nogil:
-            status = fc_shm_publish(
-                self.handle, name, data, length, inbox_capacity, expiry_ms, lifetime, &members, &full
-            )
-        self.end()
+        cdef fc_text *names = <fc_text *> malloc(<size_t> (len(texts) + 1) * sizeof(fc_text))
+        if names == NULL:
+            raise MemoryError()
+        try:
+            for index in range(<uint32_t> len(texts)):
+                names[index] = text_of(texts[index])
+            aim.head, aim.excluded, aim.count = min(head, length), names + n, <uint32_t> len(texts) - n
+            self.begin()
+            how = NULL if excluded is None else &aim
+            with nogil:
+                status = fc_shm_publish(
+                    self.handle, names, n, how, data, length, inbox_capacity, expiry_ms, lifetime, &members, &full
+                )
+            self.end()
+        finally:
+            free(names)
         outcome(status, self)
         return members, full
 

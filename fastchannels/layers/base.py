@@ -17,7 +17,7 @@ import random
 import re
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
 from fastchannels import conf
@@ -27,6 +27,7 @@ from fastchannels._core.queue import Receiver
 from fastchannels._core.take import Take
 from fastchannels._core.wake import current_loop
 from fastchannels.exceptions import ChannelFull, MessageTooLarge
+from fastchannels.layers.aim import Aim, Served, aim_of, members_of
 from fastchannels.layers.codec import Codec, make_codec
 from fastchannels.layers.drops import DropLog
 from fastchannels.layers.groups import LocalGroups
@@ -144,6 +145,7 @@ class ChannelLayer(Names, abc.ABC):
         self._own_mark = f".{self.client_id}!"
         self.drops = DropLog(self.clock)
         self.groups = LocalGroups(self.clock)
+        self._served = Served(self.expiry, self.clock)
         self.inbox = Inbox(
             capacity_of=self.get_capacity, expiry=self.expiry, decode=self._decode_or_drop, clock=self.clock,
             native=type(self.codec) is Codec and self.native,
@@ -241,10 +243,19 @@ class ChannelLayer(Names, abc.ABC):
         check_channel_name(channel)
         await self._leave(group, channel)
 
-    async def group_send(self, group: str, message: Message) -> None:
-        """Put ``message`` on every member's channel. A full member is passed over and counted: no ``ChannelFull``."""
-        check_group_name(group)
-        await self._publish(group, self.codec.encode(message))
+    async def group_send(
+        self, group: str | Iterable[str], message: Message, *, exclude: str | Iterable[str] = ()
+    ) -> None:
+        """Put ``message`` on every member's channel. A full member is passed over and counted: no ``ChannelFull``.
+
+        With a list of groups each member gets it once, whichever of them it is in. Channels in ``exclude`` get none:
+        ``exclude=self.channel_name`` spares the sender its own message.
+        """
+        if type(group) is str and not exclude:
+            check_group_name(group)
+            await self._publish(group, self.codec.encode(message))
+        else:
+            await self._publish_aimed(aim_of(group, exclude), self.codec.encode(message))
         self._sent += 1
 
     async def flush(self) -> None:
@@ -371,10 +382,15 @@ class ChannelLayer(Names, abc.ABC):
         check_channel_name(channel)
         self._leave_sync(group, channel)
 
-    def group_send_sync(self, group: str, message: Message) -> None:
+    def group_send_sync(
+        self, group: str | Iterable[str], message: Message, *, exclude: str | Iterable[str] = ()
+    ) -> None:
         """:meth:`group_send` for a thread without an event loop."""
-        check_group_name(group)
-        self._publish_sync(group, self.codec.encode(message))
+        if type(group) is str and not exclude:
+            check_group_name(group)
+            self._publish_sync(group, self.codec.encode(message))
+        else:
+            self._publish_aimed_sync(aim_of(group, exclude), self.codec.encode(message))
         self._sent += 1
 
     #: The name of 2016.
@@ -517,6 +533,18 @@ class ChannelLayer(Names, abc.ABC):
             if full:
                 self.drops.group_full(group, full, len(members))
 
+    def _deliver_aimed(self, aim: Aim, payload: bytes, age: float = 0.0) -> None:
+        """:meth:`_deliver_group` to every member that ``aim`` means."""
+        for group in aim.groups:
+            self._expire_members(group)
+        members = members_of(aim.groups, self.groups.members)
+        excluded = aim.excluded
+        if aim.token:
+            excluded |= self._served.note(aim.token, members)
+        full = self.inbox.fan_out(members, payload, age, excluded)
+        if full:
+            self.drops.group_full(aim.name, full, len(members))
+
     def _is_live(self, channel: str) -> bool:
         """Whether memberships of ``channel`` outlive ``group_expiry``: it is process-local, and somebody reads it."""
         return "!" in channel and self.inbox.is_watched(channel)
@@ -587,6 +615,9 @@ class ChannelLayer(Names, abc.ABC):
     async def _publish(self, group: str, payload: bytes) -> None: ...
 
     @abc.abstractmethod
+    async def _publish_aimed(self, aim: Aim, payload: bytes) -> None: ...
+
+    @abc.abstractmethod
     async def _wipe(self) -> None: ...
 
     @abc.abstractmethod
@@ -603,6 +634,9 @@ class ChannelLayer(Names, abc.ABC):
 
     @abc.abstractmethod
     def _publish_sync(self, group: str, payload: bytes) -> None: ...
+
+    @abc.abstractmethod
+    def _publish_aimed_sync(self, aim: Aim, payload: bytes) -> None: ...
 
     @abc.abstractmethod
     def _wipe_sync(self) -> None: ...

@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 from fastchannels import conf
 from fastchannels._core.names import check_channel_name, process_of
 from fastchannels.exceptions import InvalidChannelLayerError
+from fastchannels.layers.aim import Aim, parse_aimed
 from fastchannels.layers.base import ChannelLayer, Message
+from fastchannels.layers.local_loop import BATCHES, TICK, LocalLoop
 
 if sys.platform != "win32":
     from fastchannels._core import shm
@@ -31,15 +33,10 @@ T = TypeVar("T")
 
 #: Bytes of the segment when CONFIG does not say.
 DEFAULT_SIZE = 64 * 1024 * 1024
-#: Entries of the inbox that are taken at a time, and how often before others of the event loop have their turn.
+#: Entries of the inbox that are taken at a time.
 _BATCH = 256
-_BATCHES = 4
 #: Names whose addresses are remembered, at most; past it all are worked out again.
 _MAX_ADDRESSES = 16_384
-#: Seconds between two looks of all processes at what the dead left; memberships end within two of them.
-_TICK = 0.4
-#: Ticks between two looks at all that waits in this process.
-_TICKS_TO_HOUSEKEEP = 12
 
 _layers: weakref.WeakSet[LocalChannelLayer] = weakref.WeakSet()
 
@@ -99,7 +96,7 @@ class LocalChannelLayer(ChannelLayer):
         self.path = os.path.abspath(path) if path is not None else default_path()
         self.size = size
         self._segment: Segment | None = None
-        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, LocalLoop] = {}
         super().__init__(**options)
         _layers.add(self)
 
@@ -116,7 +113,7 @@ class LocalChannelLayer(ChannelLayer):
         self._segment = None
         self._loops = {}
         #: which of them reads the inbox
-        self._reader: _Loop | None = None
+        self._reader: LocalLoop | None = None
         self._thread = threading.local()
         self._lock = threading.RLock()
         self._turn = itertools.count()
@@ -308,7 +305,7 @@ class LocalChannelLayer(ChannelLayer):
         try:
             while True:
                 taken = self._ask(lambda segment: segment.take(channels, turn))
-                left = _TICK if ends is None else min(_TICK, ends - time.monotonic())
+                left = TICK if ends is None else min(TICK, ends - time.monotonic())
                 if taken is not None or left <= 0:
                     return taken
                 try:
@@ -383,15 +380,29 @@ class LocalChannelLayer(ChannelLayer):
         self._ask(lambda segment: segment.leave(group, self._seen.pop(group, 0)))
 
     def _publish_sync(self, group: str, payload: bytes) -> None:
-        members, full = self._ask(
-            lambda segment: segment.publish(group, payload, conf.INBOX_CAPACITY, self._expiry_ms, self.group_expiry)
-        )
-        if full:
-            self.drops.group_full(group, full, members)
+        self._publish_to((group,), payload)
 
     async def _publish(self, group: str, payload: bytes) -> None:
-        self._publish_sync(group, payload)
+        self._publish_to((group,), payload)
         self._drain_here()
+
+    def _publish_aimed_sync(self, aim: Aim, payload: bytes) -> None:
+        head = aim.head
+        self._publish_to(aim.groups, head + payload, tuple(aim.excluded), len(head))
+
+    async def _publish_aimed(self, aim: Aim, payload: bytes) -> None:
+        self._publish_aimed_sync(aim, payload)
+        self._drain_here()
+
+    def _publish_to(
+        self, groups: tuple[str, ...], payload: bytes, excluded: tuple[str, ...] | None = None, head: int = 0
+    ) -> None:
+        expiry, group_expiry = self._expiry_ms, self.group_expiry
+        members, full = self._ask(
+            lambda segment: segment.publish(groups, payload, conf.INBOX_CAPACITY, expiry, group_expiry, excluded, head)
+        )
+        if full:
+            self.drops.group_full(", ".join(groups), full, members)
 
     # ------------------------------------------------------------------ flush, statistics
 
@@ -425,7 +436,7 @@ class LocalChannelLayer(ChannelLayer):
 
     # ------------------------------------------------------------------ this process's inbox
 
-    def _context(self) -> _Loop:
+    def _context(self) -> LocalLoop:
         """What the running loop waits with."""
         loop = asyncio.get_running_loop()
         context = self._loops.get(loop)
@@ -435,7 +446,7 @@ class LocalChannelLayer(ChannelLayer):
                     if other.loop.is_closed():
                         self._loops.pop(other.loop, None)
                         other.end()
-                context = self._loops[loop] = _Loop(self, loop)
+                context = self._loops[loop] = LocalLoop(self, loop)
         return context
 
     def _listen(self) -> None:
@@ -451,7 +462,7 @@ class LocalChannelLayer(ChannelLayer):
         reader = self._reader
         if reader is None or reader.loop is not asyncio._get_running_loop():
             return False
-        for _ in range(_BATCHES):
+        for _ in range(BATCHES):
             if self._drain() < _BATCH:
                 break
         return True
@@ -500,6 +511,8 @@ class LocalChannelLayer(ChannelLayer):
             self._put(target, payload, age)
         elif kind == shm.GROUP:
             self._deliver_group(target, payload, age)
+        elif kind == shm.AIMED:
+            self._deliver_aimed(*parse_aimed(payload), age)
         elif kind == shm.ADD:
             group = payload[8:].decode()
             self._seen[group] = int.from_bytes(payload[:8], "big")
@@ -516,134 +529,3 @@ class LocalChannelLayer(ChannelLayer):
             self._overshoot.clear()
             self._seen.clear()
             super()._forget_local()
-
-
-class _Loop:
-    """How one event loop sleeps: one place in the segment for all that its tasks wait for. Runs on that loop only."""
-
-    def __init__(self, layer: LocalChannelLayer, loop: asyncio.AbstractEventLoop) -> None:
-        self.layer = layer
-        self.loop = loop
-        #: channel: readers that sleep
-        self.sleeping: dict[str, deque[asyncio.Future[None]]] = {}
-        #: channel: the reader that was woken and has not looked yet; the others wait for it
-        self.woken: dict[str, asyncio.Future[None]] = {}
-        self.scheduled = False
-        self.ticks = 0
-        self.waiter: Waiter | None = None
-        self.renew()
-        self.timer = loop.call_later(_TICK, self.tick)
-
-    def renew(self) -> None:
-        """A new place: at the start, and when the old one is gone with its segment."""
-        if self.waiter is not None:
-            self.loop.remove_reader(self.waiter.fileno())
-            self.waiter.close()
-        self.waiter = self.layer._ask(Waiter)
-        self.loop.add_reader(self.waiter.fileno(), self.readable)
-
-    def end(self) -> None:
-        waiter, self.waiter = self.waiter, None
-        self.timer.cancel()
-        if waiter is not None:
-            if not self.loop.is_closed():
-                self.loop.remove_reader(waiter.fileno())
-            waiter.close()
-
-    def readable(self) -> None:
-        if self.waiter is not None:
-            self.waiter.acknowledge()
-            if self.layer._reader is self:
-                self.layer._drain()
-            self.serve()
-
-    def serve_soon(self) -> None:
-        if not self.scheduled:
-            self.scheduled = True
-            self.loop.call_soon(self.serve)
-
-    def serve(self) -> None:
-        """Hand out what is there, then sleep for the rest."""
-        self.scheduled = False
-        layer = self.layer
-        batches = 0
-        while self.waiter is not None:
-            names = [name for name in self.sleeping if name not in self.woken]
-            if layer._reader is self:
-                if layer._post.handing:
-                    # Called by a receiver: sleeping without the inbox would miss what is pushed to it meanwhile.
-                    self.serve_soon()
-                    return
-                names.append(layer._inbox_name)
-            try:
-                ready = self.waiter.arm(names)
-            except SegmentGone:
-                self.renew()
-                continue
-            if ready < 0:
-                return
-            if names[ready] != layer._inbox_name:
-                self.wake(names[ready])
-            elif batches == _BATCHES:
-                self.serve_soon()
-                return
-            else:
-                layer._drain()
-                batches += 1
-
-    def wake(self, channel: str) -> None:
-        """Wake the reader that slept longest."""
-        sleeping = self.sleeping[channel]
-        while sleeping:
-            future = sleeping.popleft()
-            if not future.done():
-                self.woken[channel] = future
-                future.set_result(None)
-                break
-        if not sleeping:
-            del self.sleeping[channel]
-
-    def wait(self, channel: str) -> asyncio.Future[None]:
-        """A future that is done when ``channel`` may have a message. Call :meth:`unwait` afterwards, always."""
-        future: asyncio.Future[None] = self.loop.create_future()
-        self.sleeping.setdefault(channel, deque()).append(future)
-        if channel not in self.woken:
-            self.serve()
-        return future
-
-    def unwait(self, channel: str, future: asyncio.Future[None], took: bool) -> None:
-        sleeping = self.sleeping.get(channel)
-        woken = self.woken.get(channel) is future
-        if woken:
-            del self.woken[channel]
-        elif sleeping is not None:
-            # wake() leaves out a reader that was cancelled.
-            if future in sleeping:
-                sleeping.remove(future)
-            if not sleeping:
-                del self.sleeping[channel]
-        if self.waiter is None:
-            return
-        if channel in self.sleeping:
-            # The next reader of this loop looks, or sleeps on.
-            if woken:
-                self.serve()
-            return
-        if not woken:
-            self.serve()  # so that nothing is pushed at a name that nobody waits for here
-        if not took:
-            # A message that this loop was woken for is for a reader of another process now.
-            self.layer._ask(lambda segment: segment.nudge(channel))
-
-    def tick(self) -> None:
-        """Look after the dead, after wake-ups that went astray, and after what expired here; then again."""
-        self.timer = self.loop.call_later(_TICK, self.tick)
-        layer = self.layer
-        layer._keep()
-        reader = layer._reader
-        if reader is not None and reader is not self and not reader.loop.is_running():
-            layer._reader = self
-        self.ticks += 1
-        if self.ticks % _TICKS_TO_HOUSEKEEP == 0 and layer._reader is self:
-            layer._housekeep()
-        self.serve()

@@ -6,6 +6,7 @@ import random
 import time
 
 from fastchannels._core.names import check_channel_name
+from fastchannels.layers.aim import Aim
 from fastchannels.layers.base import ChannelLayer, Message
 
 __all__ = ["InMemoryChannelLayer"]
@@ -102,6 +103,12 @@ class InMemoryChannelLayer(ChannelLayer):
 
     async def _publish(self, group: str, payload: bytes) -> None:
         self._deliver_group(group, payload)
+
+    def _publish_aimed_sync(self, aim: Aim, payload: bytes) -> None:
+        self._deliver_aimed(aim, payload)
+
+    async def _publish_aimed(self, aim: Aim, payload: bytes) -> None:
+        self._deliver_aimed(aim, payload)
 
     # ------------------------------------------------------------------ flush: the base class forgets all there is
 

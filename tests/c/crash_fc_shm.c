@@ -123,7 +123,8 @@ static void work(uint32_t me) {
             break;
         case 8:
             snprintf(name, sizeof name, "g%zu", test_below(20));
-            (void)fc_shm_publish(s, text(name), bytes, test_below(900), 20, 1000, UINT64_MAX, &members, &full);
+            (void)fc_shm_publish(s, (const fc_text[]){text(name)}, 1, NULL, bytes, test_below(900), 20, 1000,
+                                 UINT64_MAX, &members, &full);
             break;
         case 9:
             snprintf(name, sizeof name, "x.%s!%zu", id, test_below(9));

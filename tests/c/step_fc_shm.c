@@ -109,7 +109,7 @@ static void op_discard_channel(fc_shm *s) {
 }
 static void op_publish(fc_shm *s) {
     uint32_t members, full;
-    (void)fc_shm_publish(s, text("g"), bytes, 300, 100, 60000, UINT64_MAX, &members, &full);
+    (void)fc_shm_publish(s, (const fc_text[]){text("g")}, 1, NULL, bytes, 300, 100, 60000, UINT64_MAX, &members, &full);
 }
 static void op_arm(fc_shm *s) {
     fc_waiter_handle *w;

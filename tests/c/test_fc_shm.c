@@ -204,7 +204,8 @@ static void groups(void) {
     fc_shm_counts counts;
     fc_shm *a = fresh("aaaa", 1 << 20), *b = open_as("bbbb", 1 << 20);
     const uint8_t *hi = (const uint8_t *)"hi";
-    CHECK_EQ(fc_shm_publish(a, text("g"), hi, 2, 100, 60000, UINT64_MAX, &members, &full), FC_OK);
+    CHECK_EQ(fc_shm_publish(a, (const fc_text[]){text("g")}, 1, NULL, hi, 2, 100, 60000, UINT64_MAX, &members, &full),
+             FC_OK);
     CHECK_EQ(members, 0);
     CHECK_EQ(fc_shm_join(a, text("g")), FC_OK);
     CHECK_EQ(fc_shm_join(a, text("g")), FC_OK);
@@ -212,7 +213,9 @@ static void groups(void) {
     CHECK_EQ(fc_shm_add_channel(a, text("g"), text("jobs"), 1), FC_OK);
     CHECK_EQ(fc_shm_add(a, text("g"), text("cccc"), text("x.cccc!1"), 100), FC_ERR_CLOSED);
     for (int i = 0; i < 2; i++) {
-        CHECK_EQ(fc_shm_publish(b, text("g"), hi, 2, 100, 60000, UINT64_MAX, &members, &full), FC_OK);
+        CHECK_EQ(
+            fc_shm_publish(b, (const fc_text[]){text("g")}, 1, NULL, hi, 2, 100, 60000, UINT64_MAX, &members, &full),
+            FC_OK);
         CHECK_EQ(members, 3);
         CHECK_EQ(full, i);
     }
@@ -225,11 +228,13 @@ static void groups(void) {
     /* A leave that has not seen an add does not undo it. */
     CHECK_EQ(fc_shm_add(a, text("g"), text("bbbb"), text("x.bbbb!2"), 100), FC_OK);
     CHECK_EQ(fc_shm_leave(b, text("g"), seen), FC_OK);
-    CHECK_EQ(fc_shm_publish(b, text("g"), hi, 2, 100, 60000, UINT64_MAX, &members, &full), FC_OK);
+    CHECK_EQ(fc_shm_publish(b, (const fc_text[]){text("g")}, 1, NULL, hi, 2, 100, 60000, UINT64_MAX, &members, &full),
+             FC_OK);
     CHECK_EQ(members, 3);
     CHECK_EQ(fc_shm_leave(b, text("g"), seen + 1), FC_OK);
     CHECK_EQ(fc_shm_discard_channel(b, text("g"), text("jobs")), FC_OK);
-    CHECK_EQ(fc_shm_publish(b, text("g"), hi, 2, 100, 60000, UINT64_MAX, &members, &full), FC_OK);
+    CHECK_EQ(fc_shm_publish(b, (const fc_text[]){text("g")}, 1, NULL, hi, 2, 100, 60000, UINT64_MAX, &members, &full),
+             FC_OK);
     CHECK_EQ(members, 1);
     CHECK_EQ(fc_shm_leave(a, text("g"), 0), FC_OK);
     CHECK_EQ(fc_shm_count(a, &counts), FC_OK);
@@ -238,10 +243,12 @@ static void groups(void) {
 
     /* group_expiry of an ordinary channel; a new add starts it again. */
     CHECK_EQ(fc_shm_add_channel(a, text("h"), text("jobs"), 100), FC_OK);
-    CHECK_EQ(fc_shm_publish(a, text("h"), hi, 2, 100, 60000, 1000000000, &members, &full), FC_OK);
+    CHECK_EQ(fc_shm_publish(a, (const fc_text[]){text("h")}, 1, NULL, hi, 2, 100, 60000, 1000000000, &members, &full),
+             FC_OK);
     CHECK_EQ(members, 1);
     fc_shm_skip(a, 2000000000);
-    CHECK_EQ(fc_shm_publish(a, text("h"), hi, 2, 100, 60000, 1000000000, &members, &full), FC_OK);
+    CHECK_EQ(fc_shm_publish(a, (const fc_text[]){text("h")}, 1, NULL, hi, 2, 100, 60000, 1000000000, &members, &full),
+             FC_OK);
     CHECK_EQ(members, 0);
     CHECK_EQ(fc_shm_add_channel(a, text("h"), text("jobs"), 100), FC_OK);
     CHECK_EQ(fc_shm_join(b, text("h")), FC_OK);
@@ -252,6 +259,42 @@ static void groups(void) {
     CHECK_EQ(get(a, "jobs"), -1);
     CHECK_EQ(fc_shm_count(a, &counts), FC_OK);
     CHECK_EQ(counts.members + counts.messages + counts.room_used, 0);
+    fc_shm_close(b);
+    finish(a);
+}
+
+static void aims(void) {
+    uint32_t members, full;
+    fc_shm *a = fresh("aaaa", 1 << 20), *b = open_as("bbbb", 1 << 20);
+    const fc_text all[] = {text("g"), text("nobody"), text("h")}, excluded[] = {text("other"), text("jobs")};
+    const uint8_t *payload = (const uint8_t *)"headhi";
+    CHECK_EQ(fc_shm_join(a, all[0]), FC_OK);
+    CHECK_EQ(fc_shm_join(a, all[2]), FC_OK);
+    CHECK_EQ(fc_shm_join(b, all[2]), FC_OK);
+    CHECK_EQ(fc_shm_add_channel(a, all[0], text("jobs"), 10), FC_OK);
+    CHECK_EQ(fc_shm_add_channel(a, all[2], text("jobs"), 10), FC_OK);
+    CHECK_EQ(fc_shm_add_channel(a, all[2], text("more"), 10), FC_OK);
+    /* Whoever is in two of the groups gets it once; without an aim, all of it. */
+    CHECK_EQ(fc_shm_publish(a, all, 3, NULL, payload, 6, 100, 60000, UINT64_MAX, &members, &full), FC_OK);
+    CHECK_EQ(members, 4);
+    for (int i = 0; i < 4; i++) {
+        const char *const queues[] = {"!aaaa", "!bbbb", "jobs", "more"};
+        CHECK_EQ(get(a, queues[i]), 6);
+        CHECK_EQ(((fc_taken *)space)->kind, i < 2 ? FC_GROUP : FC_MESSAGE);
+        CHECK_EQ(get(a, queues[i]), -1);
+    }
+    /* With one, processes get all of it, and ordinary channels what is for them. */
+    const fc_aim aim = {.head = 4, .excluded = excluded, .count = 2};
+    CHECK_EQ(fc_shm_publish(b, all, 3, &aim, payload, 6, 100, 60000, UINT64_MAX, &members, &full), FC_OK);
+    CHECK_EQ(members, 3);
+    CHECK_EQ(get(a, "!aaaa"), 6);
+    CHECK_EQ(((fc_taken *)space)->kind, FC_AIMED);
+    CHECK_EQ(get(a, "!bbbb"), 6);
+    CHECK_EQ(get(a, "more"), 2);
+    CHECK(!memcmp(body(), "hi", 2));
+    CHECK_EQ(get(a, "jobs"), -1);
+    CHECK_EQ(fc_shm_publish(a, all, 0, &aim, payload, 6, 100, 60000, UINT64_MAX, &members, &full), FC_OK);
+    CHECK_EQ(members, 0);
     fc_shm_close(b);
     finish(a);
 }
@@ -379,7 +422,8 @@ static void work_until_killed(unsigned seed) {
             break;
         case 5:
             snprintf(name, sizeof name, "g%zu", test_below(20));
-            (void)fc_shm_publish(s, text(name), bytes, test_below(900), 50, 1000, UINT64_MAX, &members, &full);
+            (void)fc_shm_publish(s, (const fc_text[]){text(name)}, 1, NULL, bytes, test_below(900), 50, 1000,
+                                 UINT64_MAX, &members, &full);
             break;
         case 6:
             snprintf(name, sizeof name, "x.%s!%zu", id, test_below(9));
@@ -481,7 +525,8 @@ static void scribbles_are_survived(void) {
             snprintf(name, sizeof name, "q%zu", test_below(20));
             (void)put(s, name, bytes, test_below(sizeof bytes));
             (void)get(s, name);
-            (void)fc_shm_publish(s, text(name), bytes, 100, 50, 1000, UINT64_MAX, &members, &full);
+            (void)fc_shm_publish(s, (const fc_text[]){text(name)}, 1, NULL, bytes, 100, 50, 1000, UINT64_MAX, &members,
+                                 &full);
             (void)fc_shm_leave(s, text(name), UINT64_MAX);
             (void)fc_shm_join(s, text(name));
         }
@@ -576,7 +621,7 @@ static void what_is_no_segment_is_refused(void) {
 }
 
 FC_TEST_MAIN(TEST(sizes_and_order), TEST(batches_fill_the_buffer_and_no_more), TEST(capacity_expiry_and_room),
-             TEST(queues_come_and_go), TEST(local_names_and_marks), TEST(groups),
+             TEST(queues_come_and_go), TEST(local_names_and_marks), TEST(groups), TEST(aims),
              TEST(a_push_wakes_one_sleeper_in_turn), TEST(a_dead_sleeper_swallows_nothing),
              TEST(killed_at_any_instruction), TEST(recovery_changes_nothing_that_is_whole),
              TEST(scribbles_are_survived), TEST(what_is_no_segment_is_refused))

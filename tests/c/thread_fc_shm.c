@@ -86,8 +86,8 @@ static void *keep_house(void *arg) {
     while (!finished) {
         failures += fc_shm_keep(s) != FC_OK || fc_shm_count(s, &counts) != FC_OK;
         failures += fc_shm_join(s, text("g")) != FC_OK || fc_shm_mark(s, text("x.a!1"), 1) != FC_OK;
-        failures +=
-            fc_shm_publish(s, text("g"), (const uint8_t *)"hi", 2, 50, 60000, UINT64_MAX, &members, &full) != FC_OK;
+        failures += fc_shm_publish(s, (const fc_text[]){text("g")}, 1, NULL, (const uint8_t *)"hi", 2, 50, 60000,
+                                   UINT64_MAX, &members, &full) != FC_OK;
         (void)fc_shm_take(s, &inbox, 1, 0, 64, (uint8_t *)space, sizeof space, &used, &count);
         failures += fc_shm_leave(s, text("g"), UINT64_MAX) != FC_OK || fc_shm_mark(s, text("x.a!1"), 0) != FC_OK;
     }

@@ -110,7 +110,7 @@ def test_entries_of_every_kind_in_batches(rig: Rig) -> None:
     for n in range(600):
         rig.segment.send_local(ME, names[n // 7 % 3], b"\x81\xa1n\xcd" + n.to_bytes(2, "big"), 1000, FOREVER)
         if n % 100 == 0:
-            rig.segment.publish("g", b"%d" % n, 1000, FOREVER, 60.0)
+            rig.segment.publish(("g",), b"%d" % n, 1000, FOREVER, 60.0)
     rig.segment.add("h", ME, names[0], 1000)
     batches = []
     while batch := rig.pump(250):

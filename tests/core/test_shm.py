@@ -78,10 +78,10 @@ def test_publish(segment: Segment) -> None:
     segment.join("g")
     segment.add_channel("g", "jobs", 5)
     for n in range(7):
-        assert segment.publish("g", b"%d" % n, 1000, FOREVER, 60.0) == (2, n >= 5)
+        assert segment.publish(("g",), b"%d" % n, 1000, FOREVER, 60.0) == (2, n >= 5)
     assert [segment.take(["!" + "a" * 32]) for _ in range(7)] == [("!" + "a" * 32, b"%d" % n) for n in range(7)]
     segment.wipe()
-    assert segment.publish("g", b"", 10, FOREVER, 60.0) == (0, 0)
+    assert segment.publish(("g",), b"", 10, FOREVER, 60.0) == (0, 0)
 
 
 def test_name_too_long_for_an_address() -> None:

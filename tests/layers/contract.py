@@ -338,6 +338,85 @@ class ContractTests:
         assert "'g'" in lines[0].getMessage()
         assert layer.statistics()["dropped"]["group_full"] == 2
 
+    async def test_excluded_channels_get_nothing(self, layer: ChannelLayer, other: ChannelLayer) -> None:
+        readers = [(view, await view.new_channel()) for view in (layer, other) for _ in range(3)]
+        readers += [(layer, "jobs.1"), (layer, "jobs.2")]
+        names = [name for _, name in readers]
+        for name in names:
+            await layer.group_add("g", name)
+        for n, excluded in enumerate(([names[0]], [names[4], "jobs.1"], names[:6], [*names, "nobody", "x!nobody"], [])):
+            for sender in (layer, other):
+                await sender.group_send("g", {"n": n}, exclude=excluded)
+                for reader, name in readers:
+                    if name not in excluded:
+                        assert await soon(reader.receive(name)) == {"n": n}
+        await layer.group_send("g", {"n": "one name"}, exclude=names[1])
+        for reader, name in readers:
+            await layer.send(name, {"after": name})
+            if name != names[1]:
+                assert await soon(reader.receive(name)) == {"n": "one name"}
+            assert await soon(reader.receive(name)) == {"after": name}
+
+    async def test_several_groups_reach_each_member_once(self, layer: ChannelLayer, other: ChannelLayer) -> None:
+        groups = ["a", "b", "c", "nobody"]
+        readers = [(view, await view.new_channel()) for view in (layer, other) for _ in range(2)]
+        readers += [(layer, "jobs.1"), (layer, "jobs.2")]
+        for n, (_, name) in enumerate(readers):
+            await layer.group_add(groups[n % 3], name)
+            await layer.group_add(groups[(n + 1) % 3], name)
+        for sender in (layer, other):
+            for n, wanted in enumerate((groups, tuple(groups), ["c", "a"], ["b", "c", "b"], iter(groups), ["b"], [])):
+                wanted = list(wanted)
+                await sender.group_send(wanted, {"n": n})
+                for index, (reader, name) in enumerate(readers):
+                    if {groups[index % 3], groups[(index + 1) % 3]} & {*wanted}:
+                        assert await soon(reader.receive(name)) == {"n": n}
+            await sender.group_send(["a", "b", "c"], {"n": "but"}, exclude=[readers[0][1], readers[3][1], "jobs.2"])
+            for index in (1, 2, 4):
+                reader, name = readers[index]
+                assert await soon(reader.receive(name)) == {"n": "but"}
+        for reader, name in readers:
+            await layer.send(name, {"after": name})
+            assert await soon(reader.receive(name)) == {"after": name}, "once, and nothing else"
+
+    async def test_names_of_groups_and_of_excluded_channels_are_checked(self, layer: ChannelLayer) -> None:
+        for bad in (["a", "b c"], ["x!"], [None], b"a", [b"a"], None, 7):
+            with pytest.raises(TypeError, match=r"group name"):
+                await layer.group_send(bad, HELLO)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match=r"group name"):
+                layer.group_send_sync(bad, HELLO)  # type: ignore[arg-type]
+        for bad in ("a b", ["a", "b!c!"], [None], [b"a"]):
+            with pytest.raises(TypeError, match=r"channel name"):
+                await layer.group_send("g", HELLO, exclude=bad)  # type: ignore[arg-type]
+
+    async def test_aimed_messages_keep_their_order_with_others(self, layer: ChannelLayer, other: ChannelLayer) -> None:
+        name = await layer.new_channel()
+        await other.group_add("g", name)
+        for n in range(0, 40, 4):
+            await other.group_send("g", {"n": n})
+            await other.group_send(["g"], {"n": n + 1})
+            await other.group_send("g", {"n": n + 2}, exclude="nobody")
+            await other.send(name, {"n": n + 3})
+        assert [(await soon(layer.receive(name)))["n"] for _ in range(40)] == list(range(40))
+
+    async def test_aimed_messages_from_a_thread(self, layer: ChannelLayer, other: ChannelLayer) -> None:
+        names = [await layer.new_channel(), await other.new_channel(), "jobs"]
+        for name in names:
+            await layer.group_add("g", name)
+            await layer.group_add("h", name)
+
+        def run() -> None:
+            for n, excluded in enumerate(names):
+                other.group_send_sync(["g", "h"], {"n": n}, exclude=[excluded])
+                layer.send_group("g", {"n": -n}, exclude=excluded)
+            layer.close_sync()
+            other.close_sync()
+
+        await asyncio.to_thread(run)
+        for index, (reader, name) in enumerate(zip((layer, other, layer), names, strict=True)):
+            wanted = [{"n": sign * n} for n in range(3) for sign in (1, -1) if n != index]
+            assert [await soon(reader.receive(name)) for _ in wanted] == wanted
+
     async def test_group_message_and_direct_message_keep_their_order(
         self, layer: ChannelLayer, other: ChannelLayer
     ) -> None:

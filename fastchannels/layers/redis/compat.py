@@ -14,6 +14,7 @@ from typing import Any, Final
 from fastchannels import conf
 from fastchannels._core.names import process_of
 from fastchannels.exceptions import InvalidChannelLayerError, LayerUnavailable
+from fastchannels.layers.aim import Aim
 from fastchannels.layers.base import Message
 from fastchannels.layers.options import seconds
 from fastchannels.layers.redis import scripts
@@ -379,9 +380,15 @@ class RedisCompatChannelLayer(CompatProcess):
         return b"%d " % self.get_capacity(names[0]) + self.wire.seal(self.wire.address(payload, names))
 
     async def _publish(self, group: str, payload: bytes) -> None:
+        await self._publish_aimed(Aim((group,)), payload)
+
+    async def _publish_aimed(self, aim: Aim, payload: bytes) -> None:
+        # Its bytes know no aim: the sender, who asks for the members, makes the choice.
         link = self._session().link
-        members = await link.run(scripts.COMPAT_MEMBERS, (self.keys.group(group),), self._group_expiry_ms)
-        found = self._by_key(members)
+        asked = [
+            link.run(scripts.COMPAT_MEMBERS, (self.keys.group(group),), self._group_expiry_ms) for group in aim.groups
+        ]
+        found = self._by_key(self._chosen(aim, await asyncio.gather(*asked)))
         pushed = [
             link.push(
                 scripts.COMPAT_SEND, (key,), (self._expiry_ms,), self._sealed_for(names, payload),
@@ -395,18 +402,29 @@ class RedisCompatChannelLayer(CompatProcess):
                 raise outcome
         full = len(pushed) - sum(outcome == _STORED for outcome in stored)
         if full:
-            self.drops.group_full(group, full, len(found))
+            self.drops.group_full(aim.name, full, len(found))
 
     def _publish_sync(self, group: str, payload: bytes) -> None:
+        self._publish_aimed_sync(Aim((group,)), payload)
+
+    def _publish_aimed_sync(self, aim: Aim, payload: bytes) -> None:
         client = self._client()
-        members = client.run(scripts.COMPAT_MEMBERS, (self.keys.group(group),), self._group_expiry_ms)
+        answers = [
+            client.run(scripts.COMPAT_MEMBERS, (self.keys.group(group),), self._group_expiry_ms) for group in aim.groups
+        ]
         full = 0
-        found = self._by_key(members)
+        found = self._by_key(self._chosen(aim, answers))
         for key, names in found.items():
             stored = client.run(scripts.COMPAT_SEND, (key,), self._expiry_ms, self._sealed_for(names, payload))
             full += stored[0] != _STORED
         if full:
-            self.drops.group_full(group, full, len(found))
+            self.drops.group_full(aim.name, full, len(found))
+
+    def _chosen(self, aim: Aim, members: Sequence[Iterable[bytes]]) -> Iterable[bytes]:
+        chosen = dict.fromkeys(itertools.chain.from_iterable(members))
+        for channel in aim.excluded:
+            chosen.pop(channel.encode("ascii"), None)
+        return chosen
 
     # ------------------------------------------------------------------ flush
 

@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import logging
 import math
+import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any, Final
 
 from fastchannels import conf
@@ -18,6 +19,7 @@ from fastchannels._core.outbox import Outbox, Route, Sender
 from fastchannels._core.take import Take
 from fastchannels._core.wake import current_loop
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, LayerUnavailable
+from fastchannels.layers.aim import Aim
 from fastchannels.layers.base import Message
 from fastchannels.layers.redis import scripts, wire
 from fastchannels.layers.redis.blocking import BlockingClient
@@ -433,24 +435,67 @@ class RedisChannelLayer(ProcessSide):
 
     # ------------------------------------------------------------------ groups
 
-    def _publish_arguments(self, group: str, payload: bytes) -> tuple[Argument, ...]:
-        message = wire.message(wire.GROUP, group, payload)
+    def _publish_arguments(
+        self, group: str, message: bytes, before: int, excluded: Iterable[str] = ()
+    ) -> tuple[Argument, ...]:
         return (
-            self._keys(group).base, message, len(message) - len(payload), self._expiry_ms, self._group_expiry_ms,
-            self.inbox_capacity, self._inbox_lifetime, 0 if len(self.shards) == 1 else 1,
+            self._keys(group).base, message, before, self._expiry_ms, self._group_expiry_ms,
+            self.inbox_capacity, self._inbox_lifetime, 0 if len(self.shards) == 1 else 1, *excluded,
         )  # fmt: skip
 
+    def _to_group(self, group: str, payload: bytes) -> tuple[tuple[str], tuple[Argument, ...]]:
+        message = wire.message(wire.GROUP, group, payload)
+        return (self._keys(group).group(group),), self._publish_arguments(group, message, len(message) - len(payload))
+
+    def _to_groups(self, aim: Aim, payload: bytes) -> Iterator[tuple[str, tuple[str, ...], tuple[Argument, ...]]]:
+        """For each shard: one of its groups, and what the script gets."""
+        shards: dict[int, list[str]] = {}
+        for group in aim.groups:
+            shards.setdefault(self.shards.of(group), []).append(group)
+        token = os.urandom(16) if len(shards) > 1 else b""
+        for groups in shards.values():
+            head = aim._replace(groups=tuple(groups), token=token).head
+            message = wire.message(wire.AIMED, groups[0], head + payload)
+            keys = tuple(self._keys(group).group(group) for group in groups)
+            before = len(message) - len(payload)
+            yield groups[0], keys, self._publish_arguments(groups[0], message, before, aim.excluded)
+
     async def _publish(self, group: str, payload: bytes) -> None:
-        arguments = self._publish_arguments(group, payload)
-        full, met, gone, *elsewhere = await self._seat(group).link.run(
-            scripts.GROUP_SEND, (self._keys(group).group(group),), *arguments
-        )
+        keys, arguments = self._to_group(group, payload)
+        full, met, gone, *elsewhere = await self._seat(group).link.run(scripts.GROUP_SEND, keys, *arguments)
         if gone:
             self.drops.count("gone", gone)
         if elsewhere:
             full += await self._publish_elsewhere(elsewhere, payload)
         if full:
             self.drops.group_full(group, full, met)
+
+    async def _publish_aimed(self, aim: Aim, payload: bytes) -> None:
+        sent = [
+            self._seat(group).link.run(scripts.GROUP_SEND, keys, *arguments)
+            for group, keys, arguments in self._to_groups(aim, payload)
+        ]
+        answers = await asyncio.gather(*sent, return_exceptions=True)
+        full, met, elsewhere = self._together([answer for answer in answers if not isinstance(answer, BaseException)])
+        if elsewhere:
+            full += await self._publish_elsewhere(elsewhere, payload)
+        if full:
+            self.drops.group_full(aim.name, full, met)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+
+    def _together(self, answers: list[list[Any]]) -> tuple[int, int, list[Any]]:
+        """What several shards said: passed over, met, and ordinary channels with their capacity, each once."""
+        full = met = 0
+        elsewhere: dict[bytes, int] = {}
+        for answer in answers:
+            full += answer[0]
+            met += answer[1]
+            if answer[2]:
+                self.drops.count("gone", answer[2])
+            elsewhere.update(zip(answer[3::2], answer[4::2], strict=True))
+        return full, met, [part for item in elsewhere.items() for part in item]
 
     async def _publish_elsewhere(self, members: list[Any], payload: bytes) -> int:
         """To ordinary channels, each on its own shard, in one write to each; returns how many were full."""
@@ -481,18 +526,27 @@ class RedisChannelLayer(ProcessSide):
         return full
 
     def _publish_sync(self, group: str, payload: bytes) -> None:
-        arguments = self._publish_arguments(group, payload)
-        client = self._client(self.shards.of(group))
-        full, met, gone, *elsewhere = client.run(scripts.GROUP_SEND, (self._keys(group).group(group),), *arguments)
-        if gone:
-            self.drops.count("gone", gone)
+        keys, arguments = self._to_group(group, payload)
+        self._publish_rest_sync(
+            group, payload, [self._client(self.shards.of(group)).run(scripts.GROUP_SEND, keys, *arguments)]
+        )
+
+    def _publish_aimed_sync(self, aim: Aim, payload: bytes) -> None:
+        answers = [
+            self._client(self.shards.of(group)).run(scripts.GROUP_SEND, keys, *arguments)
+            for group, keys, arguments in self._to_groups(aim, payload)
+        ]
+        self._publish_rest_sync(aim.name, payload, answers)
+
+    def _publish_rest_sync(self, name: str, payload: bytes, answers: list[list[Any]]) -> None:
+        full, met, elsewhere = self._together(answers)
         for raw, capacity in zip(elsewhere[::2], elsewhere[1::2], strict=True):
             channel = raw.decode("ascii")
             queue = (self._keys(channel).queue(channel),)
             client = self._client(self.shards.of(channel))
             full += client.run(scripts.QUEUE_SEND, queue, self._expiry_ms, capacity, payload)[0] != _STORED
         if full:
-            self.drops.group_full(group, full, met)
+            self.drops.group_full(name, full, met)
 
     # ------------------------------------------------------------------ flush
 

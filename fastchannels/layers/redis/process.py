@@ -8,6 +8,7 @@ from typing import Final
 from fastchannels._core.entries import hand_on
 from fastchannels._core.wake import Waiter
 from fastchannels.exceptions import LayerUnavailable
+from fastchannels.layers.aim import parse_aimed
 from fastchannels.layers.redis import wire
 from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.members import MemberSide
@@ -104,6 +105,8 @@ class ProcessSide(MemberSide):
     def _dispatch_other(self, kind: int, name: str, rest: bytes, age: float) -> None:
         if kind == wire.GROUP:
             self._on_group(name, rest, age)
+        elif kind == wire.AIMED:
+            self._deliver_aimed(*parse_aimed(rest), age)
         elif kind == wire.FENCE:
             self._reach(rest)
         elif kind == wire.FORGET:

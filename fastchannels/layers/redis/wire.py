@@ -29,6 +29,7 @@ STAMP: Final = 6
 MESSAGE: Final = ord("m")  #: from another process
 OWN: Final = ord("o")  #: from the process that owns the inbox
 GROUP: Final = ord("g")  #: to all members here
+AIMED: Final = ord("G")  #: name: one of the groups; rest: the head of an aim (layers/aim.py) before the payload
 ADD: Final = ord("a")  #: name: channel; rest: ``<group> <counter>``, the counter is the script's
 DISCARD: Final = ord("d")  #: name: channel; rest: the group
 FORGET: Final = ord("x")  #: the layer was flushed

@@ -122,6 +122,34 @@ async def test_groups_of_every_shard_reach_every_kind_of_member(make_layer: Any,
     await asyncio.to_thread(other.close_sync)
 
 
+async def test_groups_on_several_shards_reach_each_member_once(make_layer: Any, view_of: Any) -> None:
+    layer = make_layer()
+    other = view_of(layer)
+    groups = [name_at(layer, shard) for shard in range(3)]
+    readers = [(layer, await layer.new_channel()), (other, await other.new_channel()), (layer, "jobs.1")]
+    spared = await layer.new_channel()
+    for group in groups:
+        for member in (*(name for _, name in readers), spared):
+            await layer.group_add(group, member)
+    for n in range(5):
+        await other.group_send(groups, {"n": n}, exclude=spared)
+        await asyncio.to_thread(other.group_send_sync, groups, {"n": -n}, exclude=[spared])
+        for reader, name in readers:
+            # Of two messages by different shards either may be first.
+            got = [await soon(reader.receive(name)) for _ in range(2)]
+            assert sorted(message["n"] for message in got) == [-n, n]
+    for reader, name in readers:
+        # Behind all that the groups' shards still hold for it.
+        for group in groups:
+            await layer.group_send(group, {"after": group}, exclude=spared)
+            assert await soon(reader.receive(name)) == {"after": group}
+            for view, member in readers:
+                if member != name:
+                    assert await soon(view.receive(member)) == {"after": group}
+    assert layer.inbox.unread(spared) == 0
+    await asyncio.to_thread(other.close_sync)
+
+
 async def test_full_ordinary_members_are_counted(make_layer: Any) -> None:
     layer = make_layer(capacity=1)
     for channel in ("a", "b", "c", "d"):

@@ -1,0 +1,152 @@
+"""How an event loop waits for what other processes of the machine put into the shared segment."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if sys.platform != "win32":
+    from fastchannels._core.shm import SegmentGone, Waiter
+
+if TYPE_CHECKING:
+    from fastchannels.layers.local import LocalChannelLayer
+
+#: How often a batch is taken before others of the event loop have their turn.
+BATCHES: Final = 4
+#: Seconds between two looks of all processes at what the dead left; memberships end within two of them.
+TICK: Final = 0.4
+#: Ticks between two looks at all that waits in this process.
+TICKS_TO_HOUSEKEEP: Final = 12
+
+
+class LocalLoop:
+    """How one event loop sleeps: one place in the segment for all that its tasks wait for. Runs on that loop only."""
+
+    def __init__(self, layer: LocalChannelLayer, loop: asyncio.AbstractEventLoop) -> None:
+        self.layer = layer
+        self.loop = loop
+        #: channel: readers that sleep
+        self.sleeping: dict[str, deque[asyncio.Future[None]]] = {}
+        #: channel: the reader that was woken and has not looked yet; the others wait for it
+        self.woken: dict[str, asyncio.Future[None]] = {}
+        self.scheduled = False
+        self.ticks = 0
+        self.waiter: Waiter | None = None
+        self.renew()
+        self.timer = loop.call_later(TICK, self.tick)
+
+    def renew(self) -> None:
+        """A new place: at the start, and when the old one is gone with its segment."""
+        if self.waiter is not None:
+            self.loop.remove_reader(self.waiter.fileno())
+            self.waiter.close()
+        self.waiter = self.layer._ask(Waiter)
+        self.loop.add_reader(self.waiter.fileno(), self.readable)
+
+    def end(self) -> None:
+        waiter, self.waiter = self.waiter, None
+        self.timer.cancel()
+        if waiter is not None:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(waiter.fileno())
+            waiter.close()
+
+    def readable(self) -> None:
+        if self.waiter is not None:
+            self.waiter.acknowledge()
+            if self.layer._reader is self:
+                self.layer._drain()
+            self.serve()
+
+    def serve_soon(self) -> None:
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self.serve)
+
+    def serve(self) -> None:
+        """Hand out what is there, then sleep for the rest."""
+        self.scheduled = False
+        layer = self.layer
+        batches = 0
+        while self.waiter is not None:
+            names = [name for name in self.sleeping if name not in self.woken]
+            if layer._reader is self:
+                if layer._post.handing:
+                    # Called by a receiver: sleeping without the inbox would miss what is pushed to it meanwhile.
+                    self.serve_soon()
+                    return
+                names.append(layer._inbox_name)
+            try:
+                ready = self.waiter.arm(names)
+            except SegmentGone:
+                self.renew()
+                continue
+            if ready < 0:
+                return
+            if names[ready] != layer._inbox_name:
+                self.wake(names[ready])
+            elif batches == BATCHES:
+                self.serve_soon()
+                return
+            else:
+                layer._drain()
+                batches += 1
+
+    def wake(self, channel: str) -> None:
+        """Wake the reader that slept longest."""
+        sleeping = self.sleeping[channel]
+        while sleeping:
+            future = sleeping.popleft()
+            if not future.done():
+                self.woken[channel] = future
+                future.set_result(None)
+                break
+        if not sleeping:
+            del self.sleeping[channel]
+
+    def wait(self, channel: str) -> asyncio.Future[None]:
+        """A future that is done when ``channel`` may have a message. Call :meth:`unwait` afterwards, always."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self.sleeping.setdefault(channel, deque()).append(future)
+        if channel not in self.woken:
+            self.serve()
+        return future
+
+    def unwait(self, channel: str, future: asyncio.Future[None], took: bool) -> None:
+        sleeping = self.sleeping.get(channel)
+        woken = self.woken.get(channel) is future
+        if woken:
+            del self.woken[channel]
+        elif sleeping is not None:
+            # wake() leaves out a reader that was cancelled.
+            if future in sleeping:
+                sleeping.remove(future)
+            if not sleeping:
+                del self.sleeping[channel]
+        if self.waiter is None:
+            return
+        if channel in self.sleeping:
+            # The next reader of this loop looks, or sleeps on.
+            if woken:
+                self.serve()
+            return
+        if not woken:
+            self.serve()  # so that nothing is pushed at a name that nobody waits for here
+        if not took:
+            # A message that this loop was woken for is for a reader of another process now.
+            self.layer._ask(lambda segment: segment.nudge(channel))
+
+    def tick(self) -> None:
+        """Look after the dead, after wake-ups that went astray, and after what expired here; then again."""
+        self.timer = self.loop.call_later(TICK, self.tick)
+        layer = self.layer
+        layer._keep()
+        reader = layer._reader
+        if reader is not None and reader is not self and not reader.loop.is_running():
+            layer._reader = self
+        self.ticks += 1
+        if self.ticks % TICKS_TO_HOUSEKEEP == 0 and layer._reader is self:
+            layer._housekeep()
+        self.serve()
