@@ -130,9 +130,14 @@ class ChannelLayerWrapper:
         """End the membership of ``channel``, now."""
         self.layer.group_discard_sync(group, channel)
 
-    def send_group(self, group: str, message: dict[str, Any]) -> None:
-        """Put ``message`` on the channel of every member, now; full members are passed over and counted."""
-        self.layer.group_send_sync(group, message)
+    def send_group(
+        self, group: str | Iterable[str], message: dict[str, Any], exclude: str | Iterable[str] = ()
+    ) -> None:
+        """Put ``message`` on the channel of every member, now; full members are passed over and counted.
+
+        Of several groups each member gets it once, and channels in ``exclude`` do not get it.
+        """
+        self.layer.group_send_sync(group, message, exclude=exclude)
 
     group_send = send_group
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
@@ -39,13 +40,16 @@ class Held(NamedTuple):
 
     layer: ChannelLayerWrapper
     is_group: bool
-    name: str
+    #: Of a channel or a group; of several groups a tuple.
+    name: Any
     content: dict[str, Any]
+    #: Members of a group that get nothing.
+    exclude: tuple[str, ...] = ()
 
     def send(self) -> None:
         """Hand the message to the layer; raises what the layer raises."""
         if self.is_group:
-            self.layer.send_group(self.name, self.content)
+            self.layer.send_group(self.name, self.content, self.exclude)
         else:
             self.layer.send(self.name, self.content)
 
@@ -204,29 +208,54 @@ class Channel(_Target):
 
 
 class Group(_Target):
-    """A group by name. ``channel_layer`` wins over ``alias``."""
+    """A group by name, or several by a list of names. ``channel_layer`` wins over ``alias``."""
+
+    def __init__(
+        self,
+        name: str | bytes | Iterable[str],
+        alias: str = "default",
+        channel_layer: ChannelLayerWrapper | None = None,
+    ) -> None:
+        names = None if isinstance(name, (str, bytes)) else tuple(name)
+        super().__init__(name if isinstance(name, (str, bytes)) else ", ".join(names or ()), alias, channel_layer)
+        self.names = (self.name,) if names is None else names
+        self._to = self.name if names is None else names
 
     def add(self, channel: Channel | str) -> None:
         """Make ``channel`` a member, now: a later ``send`` reaches it."""
-        self.channel_layer.group_add(self.name, str(channel))
+        for name in self.names:
+            self.channel_layer.group_add(name, str(channel))
 
     def discard(self, channel: Channel | str) -> None:
         """End the membership of ``channel``, now."""
-        self.channel_layer.group_discard(self.name, str(channel))
+        for name in self.names:
+            self.channel_layer.group_discard(name, str(channel))
 
-    def send(self, content: dict[str, Any], immediately: bool = False) -> None:
+    def send(
+        self,
+        content: dict[str, Any],
+        immediately: bool = False,
+        exclude: Channel | str | Iterable[Channel | str] = (),
+    ) -> None:
         """Put ``content`` on the channel of each member; inside a consumer it leaves when the consumer ends.
+
+        A member of several of the groups gets it once, channels in ``exclude`` not at all:
+        ``exclude=message.reply_channel`` spares the sender its own message.
 
         Raises ``InvalidMessageError`` (a ``ValueError``) and ``MessageTooLarge`` now; never ``ChannelFull``.
         """
         _check(content)
+        excluded = (str(exclude),) if isinstance(exclude, (str, Channel)) else tuple(map(str, exclude))
         frame = pending_message_store.frame
         layer = self.channel_layer
         if immediately or (frame is None and not _waits_for_commit()):
-            layer.send_group(self.name, content)
+            layer.send_group(self._to, content, excluded)
         else:
-            layer.check_group(self.name)
-            _hold(Held(layer, True, self.name, layer.carried(content)), frame)
+            for name in self.names:
+                layer.check_group(name)
+            for name in excluded:
+                layer.check_channel(name)
+            _hold(Held(layer, True, self._to, layer.carried(content), excluded), frame)
 
 
 def _waits_for_commit() -> bool:

@@ -182,6 +182,12 @@ class TestWrapper:
         layer.group_send("all", {"n": 2})
         assert layer.receive(["a"]) == ("a", {"n": 1})
         assert layer.receive(["a"]) == (None, None)
+        layer.group_add("all", "a")
+        layer.group_add("more", "a")
+        layer.group_send(["all", "more"], {"n": 3})
+        layer.send_group("all", {"n": 4}, exclude=["a"])
+        assert layer.receive(["a"]) == ("a", {"n": 3})
+        assert layer.receive(["a"]) == (None, None)
 
     def test_new_channel(self):
         layer = make_layer()

@@ -200,6 +200,46 @@ def test_an_async_caller_needs_no_bridge(layer):
     assert sent(layer, "news") == [{"n": 1}]
 
 
+class TestSeveralGroups:
+    @pytest.fixture
+    def layer(self):
+        layer = make_layer()
+        for member, groups in (("a", ["x"]), ("b", ["x", "y"]), ("c", ["y"])):
+            Group(groups, channel_layer=layer).add(Channel(member, channel_layer=layer))
+        return layer
+
+    @pytest.mark.parametrize("inside", [True, False], ids=["consumer", "anywhere"])
+    @pytest.mark.parametrize("exclude", ["one name", "a channel", "a list"])
+    def test_each_member_gets_it_once_but_those_excluded(self, layer, inside, exclude):
+        channel = Channel("c", channel_layer=layer)
+        excluded = {"one name": "c", "a channel": channel, "a list": [channel, "nobody"]}[exclude]
+        with inside_a_consumer() if inside else nullcontext():
+            Group(["x", "y"], channel_layer=layer).send({"n": 1})
+            Group(iter(["x", "y"]), channel_layer=layer).send({"n": 2}, exclude=excluded)
+            Group("y", channel_layer=layer).send({"n": 3}, exclude=excluded)
+            Group("y", channel_layer=layer).send({"n": 4}, immediately=True)
+        got = {name: sent(layer, name) for name in "abc"}
+        order = [4, 1, 2, 3] if inside else [1, 2, 3, 4]
+        assert got["a"] == [{"n": 1}, {"n": 2}]
+        assert got["b"] == [{"n": n} for n in order]
+        assert got["c"] == [{"n": n} for n in order if n in (1, 4)]
+
+    def test_they_are_left_together(self, layer):
+        groups = Group(["x", "y"], channel_layer=layer)
+        groups.discard("b")
+        groups.send({"n": 1})
+        assert [sent(layer, name) for name in "abc"] == [[{"n": 1}], [], [{"n": 1}]]
+        assert (str(groups), repr(groups)) == ("x, y", "<Group x, y>")
+
+    @pytest.mark.parametrize("inside", [True, False], ids=["consumer", "anywhere"])
+    def test_bad_names_are_refused_now(self, layer, inside):
+        with inside_a_consumer() if inside else nullcontext():
+            with pytest.raises(TypeError, match="group name"):
+                Group(["x", "y!"], channel_layer=layer).send({})
+            with pytest.raises(TypeError, match="channel name"):
+                Group("x", channel_layer=layer).send({}, exclude=["a b"])
+
+
 @pytest.mark.parametrize("inside", [True, False], ids=["consumer", "anywhere"])
 class TestSendOnCommit:
     """D-54."""
