@@ -7,8 +7,8 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import hiredis
 
@@ -30,6 +30,7 @@ from fastchannels.layers.redis.scripts import ALL, Script
 
 Argument: TypeAlias = "str | bytes | int | float"
 Sink: TypeAlias = Callable[[Any], None]
+Opened = TypeVar("Opened", bound=tuple[Any, ...])  #: a connection, and what it was answered
 
 _MORE: Final = object()
 #: Messages, and bytes of them, that one script call takes (MOST in common.lua). A call that has them leaves at once:
@@ -206,6 +207,29 @@ async def _attempt(address: Address, commands: Sequence[tuple[Argument, ...]]) -
     return connection, replies
 
 
+async def _within(seconds: float, opening: Coroutine[Any, Any, Opened]) -> Opened:
+    """What ``opening`` comes to. Whatever it opened is closed where nobody gets it: past ``seconds``, or cancelled.
+
+    ``asyncio.wait_for`` has two faults before Python 3.12: a cancellation in the turn of the result is not seen, and a
+    result that comes in spite of its own cancellation is lost.
+    """
+    task = asyncio.ensure_future(opening)
+    try:
+        await asyncio.wait((task,), timeout=seconds)
+        if not task.done():
+            raise TimeoutError(f"no answer in {seconds:.1f} s")
+        return task.result()
+    except BaseException:
+        task.cancel()
+        task.add_done_callback(_close_opened)
+        raise
+
+
+def _close_opened(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result()[0].abort()
+
+
 async def _find(place: Place) -> Address:
     """Where ``place`` is now. Raises ``MasterUnknown``."""
     if isinstance(place, Address):
@@ -216,8 +240,8 @@ async def _find(place: Place) -> Address:
         while True:
             commands = [*await sentinel.greeting_on_loop(), place.question, ("PING",)]
             try:
-                connection, replies = await asyncio.wait_for(_attempt(sentinel, commands), ASK_TIMEOUT)
-            except (OSError, ReplyError, asyncio.TimeoutError) as error:
+                connection, replies = await _within(ASK_TIMEOUT, _attempt(sentinel, commands))
+            except (OSError, ReplyError) as error:
                 sentinel = steps.throw(error)
             else:
                 connection.abort()
@@ -249,12 +273,9 @@ async def connect(
     outage.check()
     attempts = Attempts(outage)
     while True:
-        timeout = attempts.timeout()
         try:
-            connection, replies, address = await asyncio.wait_for(_reach(place, commands), timeout)
-        except (OSError, ReplyError, asyncio.TimeoutError) as error:
-            if isinstance(error, asyncio.TimeoutError):
-                error = TimeoutError(f"no answer in {timeout:.1f} s")
+            connection, replies, address = await _within(attempts.timeout(), _reach(place, commands))
+        except (OSError, ReplyError) as error:
             await asyncio.sleep(attempts.failed(error))
         else:
             outage.over()

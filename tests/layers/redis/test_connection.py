@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from typing import Any, cast
 
 import pytest
 
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import connection, scripts
-from fastchannels.layers.redis.address import parse_host
+from fastchannels.layers.redis.address import Address, parse_host
 from fastchannels.layers.redis.connection import Link, connect, pack
 from fastchannels.layers.redis.outage import Outage
 
@@ -176,6 +177,37 @@ async def test_bytes_that_are_not_resp_end_the_connection() -> None:
         opened.write(pack("LLEN", "x"))
         await until(lambda: bool(lost))
         assert type(lost[0]).__name__ == "ProtocolBroken"
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the one that is asked", "the one that is told"])
+async def test_nothing_stays_open_when_connecting_is_cancelled(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """In the very turn in which an answer came."""
+    address = parse_host(server.url)
+    opened: list[connection.Connection] = []
+    attempt = connection._attempt
+
+    class Asked:
+        question = ("PING",)
+
+        def find(self) -> Generator[Address, Any, Address]:
+            yield address
+            return address
+
+    async def cancelled_at_its_end(*arguments: Any) -> Any:
+        result = await attempt(*arguments)
+        opened.append(result[0])
+        if len(opened) == number:
+            task.cancel()
+        return result
+
+    monkeypatch.setattr(connection, "_attempt", cancelled_at_its_end)
+    task = asyncio.ensure_future(connect(cast(Any, Asked()), Outage(address, DEADLINE), []))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: all(each.lost for each in opened))
+    assert len(opened) == number
 
 
 async def test_close_fails_what_waits(link: Link) -> None:
