@@ -13,7 +13,7 @@ CORE := setup.py pyproject.toml $(wildcard src_c/*.[ch] fastchannels/_core/*.pyx
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] benchmarks/c/*.[ch])
 
-.PHONY: help demo demo-check test test-py test-c test-crash test-tsan test-debug test-redis-py test-engines fuzz lint bench parts clean
+.PHONY: help demo demo-check test test-py test-c test-crash test-tsan test-debug test-redis-py test-engines fuzz lint bench bench-check bench-micro parts clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -117,8 +117,15 @@ lint: $(VENV)/.lint ## ruff, mypy --strict, clang-format
 
 # ------------------------------------------------------------------ benchmarks
 
-bench: $(VENV)/.test $(PEERS)/.made $(ORACLE)/.made parts ## fastchannels beside its peers, interleaved (ROUNDS=5)
-	@$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5)
+bench: $(VENV)/.test $(PEERS)/.made $(ORACLE)/.made parts ## fastchannels beside its peers, interleaved (ROUNDS=5 ONLY="layers talk")
+	@$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5) --members 10 100 1000 10000 50000 --processes 1 2 $(if $(ONLY),--only $(ONLY))
+
+bench-check: $(VENV)/.test ## Instructions of the kernels beside those written down (UPDATE=1 writes them down; ROWS="codec head")
+	@command -v valgrind >/dev/null || { echo "valgrind is missing: apt-get install valgrind"; exit 1; }
+	@$(BIN)/python -m benchmarks.check $(if $(UPDATE),--update) $(ROWS)
+
+bench-micro: $(VENV)/.test ## The compiled parts beside other libraries, by pytest-benchmark
+	@$(BIN)/python -m pytest -q benchmarks/bench_*.py --benchmark-enable --benchmark-group-by=group --benchmark-sort=median
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(ORACLE) build dist var *.egg-info fastchannels/_core/*.so fastchannels/_core/*.c

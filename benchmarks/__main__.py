@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
@@ -91,8 +91,8 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def measured(name: str, suite: Suite, options: argparse.Namespace) -> list[Row]:
-    """The rows of one suite, printed as each scenario ends."""
+def measured(name: str, suite: Suite, options: argparse.Namespace) -> Iterator[list[Row]]:
+    """The rows of one scenario after the other."""
     chosen: dict[str, list[str]] = {}
     absent: dict[str, dict[str, str]] = {}
     for title, scenario in suite.scenarios.items():
@@ -101,7 +101,6 @@ def measured(name: str, suite: Suite, options: argparse.Namespace) -> list[Row]:
             absent[title] = {rival: why for rival in asked if (why := suite.missing(rival))}
             chosen[title] = [rival for rival in asked if rival not in absent[title]]
     progress = Progress(sum(map(len, chosen.values())) * options.rounds)
-    found: list[Row] = []
     for title, rivals in chosen.items():
         if not rivals:
             continue
@@ -112,9 +111,7 @@ def measured(name: str, suite: Suite, options: argparse.Namespace) -> list[Row]:
         rows = rows_of(name, title, scenario, runs, absent[title] | failed)
         for row in rows:
             row.when, row.load, row.rounds = time.strftime("%Y-%m-%d %H:%M"), load, options.rounds
-        print(*lines(rows), sep="\n", flush=True)
-        found += rows
-    return found
+        yield rows
 
 
 def main() -> None:
@@ -129,8 +126,9 @@ def main() -> None:
         started = time.monotonic()
         for name in options.only:
             with ExitStack() as stack:
-                rows = measured(name, SUITES[name](options, stack), options)
-            keep(REPORT, name, about, rows)
+                for rows in measured(name, SUITES[name](options, stack), options):
+                    print(*lines(rows), sep="\n", flush=True)
+                    keep(REPORT, name, about, rows)
         print(f"\n{time.monotonic() - started:.0f} s")
     page = write_page(REPORT)
     print(f"records and the page of plots: {page.relative_to(ROOT)}")

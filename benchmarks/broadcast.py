@@ -74,7 +74,7 @@ def _peer(commands: dict[str, tuple[str, ...]], layer: str, fast: bool = False) 
 
 
 LOCAL, REDIS = "fastchannels, local", "fastchannels, Redis"
-CHANNELS, CHANNELS_SLOW = "Channels 4 on fastchannels", "the same, no fast dispatch"
+CHANNELS, CHANNELS_SLOW = "Channels 4 on fastchannels", "Channels 4 on fastchannels, no fast dispatch"
 CORE, PUBSUB, CEILING = "uvicorn, channels_redis", "uvicorn, pubsub", "ceiling: a loop of send() in C"
 ROOM = {
     LOCAL: Rival(OURS, _CHANNEL_MODE, "local", _site("local", True), "django"),
@@ -88,8 +88,8 @@ ROOM = {
     CEILING: Rival(OURS, {"server": ("-m", "benchmarks.drivers.program", "ceiling", "PORTS")}),
 }
 ECHO = {
-    "Channels 4 on fastchannels": Rival(OURS, _ours("echo"), "local", _site("local", True), "channels"),
-    "the same, no fast dispatch": Rival(OURS, _ours("echo"), "local", _site("local", False), "channels"),
+    CHANNELS: Rival(OURS, _ours("echo"), "local", _site("local", True), "channels"),
+    CHANNELS_SLOW: Rival(OURS, _ours("echo"), "local", _site("local", False), "channels"),
     "uvicorn": Rival(PEERS, _uvicorn("echo"), "local", _site("local", False), "channels, uvicorn"),
     "uvicorn, our fast dispatch": Rival(PEERS, _uvicorn("echo"), "local", _site("local", True), "channels, uvicorn"),
 }

@@ -58,6 +58,16 @@ def compiler() -> dict[str, str]:
     return {"compiler": told.splitlines()[0], "architecture": platform.machine()}
 
 
+def processor_features() -> set[str]:
+    """What the processor can do, by the kernel's names for it; empty where there is no /proc/cpuinfo."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
 def processor() -> tuple[str, int]:
     """Its name, and how many cores the system shows."""
     try:

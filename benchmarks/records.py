@@ -108,6 +108,9 @@ class Outcome:
     """A target, how far it was reached (None: one of the two did not run), and whether that is enough."""
 
     text: str
+    ours: str
+    against: str
+    wanted: float
     got: float | None
     met: bool | None
 
@@ -168,19 +171,19 @@ def series_of(rival: str, figure: str, runs: list[Figures]) -> Series:
 
 
 def outcome(target: Target, series: Mapping[str, Series], unit: str, better: str) -> Outcome:
-    ours = series.get(target.ours or next(iter(series)))
-    name = target.ours and target.ours + ": "
-    if not target.against:
-        sign = "≥" if better == HIGHER else "≤"
-        got = ours.median if ours else None
-        met = None if got is None else (got >= target.wanted if better == HIGHER else got <= target.wanted)
-        return Outcome(f"{name}{sign} {target.wanted:,g} {unit}", got, met)
-    text = f"{name}≥ {target.wanted:.3g}x {target.against}"
-    rival = series.get(target.against)
-    if ours is None or rival is None or ours.median is None or rival.median is None:
-        return Outcome(text, None, None)
-    got = better_by(ours.median, rival.median, better)
-    return Outcome(text, got, None if got is None else got >= target.wanted)
+    name = target.ours or next(iter(series))
+    ours, rival = series.get(name), series.get(target.against)
+    value = ours.median if ours else None
+    got: float | None
+    if target.against:
+        text = f"≥ {target.wanted:.3g}x {target.against}"
+        got = better_by(value, rival.median, better) if value is not None and rival and rival.median else None
+        enough = HIGHER
+    else:
+        text = f"{'≥' if better == HIGHER else '≤'} {target.wanted:,g} {unit}"
+        got, enough = value, better
+    met = None if got is None else got >= target.wanted if enough == HIGHER else got <= target.wanted
+    return Outcome(f"{target.ours}: {text}" if target.ours else text, name, target.against, target.wanted, got, met)
 
 
 def rows_of(
