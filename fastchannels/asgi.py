@@ -100,6 +100,16 @@ class ChannelLayerWrapper:
 
     receive_many = receive
 
+    def encode(self, message: dict[str, Any]) -> bytes:
+        """``message`` for :meth:`take_turn`. Raises what :meth:`send` raises for its content."""
+        return self.layer.codec.encode(message)
+
+    def take_turn(
+        self, channels: Sequence[str], most: int, timeout: float, outgoing: list[tuple[str, bytes]]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Send what is ``outgoing``, as far as there is room, and take up to ``most`` messages of ``channels``."""
+        return self.layer.take_turn(channels, most, timeout, outgoing)
+
     def new_channel(self, pattern: str) -> str:
         """A name that is not in use: ``pattern`` ends in ``?`` (one reader anywhere) or ``!`` (this process)."""
         if pattern.endswith("!"):

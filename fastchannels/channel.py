@@ -8,10 +8,12 @@ message that is sent inside a transaction of the default database waits for its 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
@@ -19,6 +21,7 @@ from django.db import transaction
 
 from fastchannels import conf, envelope
 from fastchannels.exceptions import ChannelFull, InvalidMessageError, MessageTooLarge
+from fastchannels.replies import FLUSH_PATIENCE, FLUSH_PAUSE, Replies
 
 if TYPE_CHECKING:
     from fastchannels.asgi import ChannelLayerWrapper
@@ -26,11 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "Group", "PendingMessageStore", "pending_message_store"]
 
 logger = logging.getLogger("fastchannels.worker")
-
-#: Seconds that the messages of one consumer wait, together, for room on full channels.
-FLUSH_PATIENCE = 2.0
-#: Seconds between two tries.
-FLUSH_PAUSE = 0.05
 
 _RESERVED = frozenset(envelope.KEYS)
 
@@ -53,13 +51,30 @@ class Held(NamedTuple):
         else:
             self.layer.send(self.name, self.content)
 
+    async def asend(self) -> None:
+        """:meth:`send` on an event loop."""
+        if self.is_group:
+            await self.layer.layer.group_send(self.name, self.content, exclude=self.exclude)
+        else:
+            await self.layer.layer.send(self.name, self.content, single_reader=True)
+
 
 class Frame:
     """What one running consumer holds, and what the worker has to tell the protocol server about it."""
 
-    __slots__ = ("answered", "event", "held", "layer", "lost", "reply_channel", "session")
+    __slots__ = (
+        "answered", "ended", "event", "held", "layer", "lost", "outer", "replies", "reply_channel", "session", "thread",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Frame | None = None) -> None:
+        #: That of the consumer inside which this one runs.
+        self.outer = outer
+        #: The thread of the consumer: what others send goes out at once.
+        self.thread = threading.get_ident()
+        #: What is sent now is sent at once.
+        self.ended = False
+        #: Where answers wait for the worker's next turn; None: they leave with the flush.
+        self.replies: Replies | None = None
         self.held: list[Held] = []
         self.layer: ChannelLayerWrapper | None = None
         self.reply_channel: str | None = None
@@ -78,30 +93,69 @@ class Frame:
         The replies after the last other send travel inside the acknowledgement: one message for the layer.
         """
         deadline = time.monotonic() + FLUSH_PATIENCE
-        if self.event is None or self.layer is None or self.reply_channel is None:
-            for held in self.held:
+        others, answer = self._divided()
+        if others and self.replies is not None:
+            self.replies.send()
+        for held in others:
+            _deliver(held, deadline)
+        try:
+            for held in answer:
+                self._answer(held, deadline)
+        except MessageTooLarge:
+            for held in self._apart(answer):
                 _deliver(held, deadline)
-            return
+
+    async def aflush(self) -> None:
+        """:meth:`flush` on an event loop."""
+        deadline = time.monotonic() + FLUSH_PATIENCE
+        others, answer = self._divided()
+        for held in others:
+            await _adeliver(held, deadline)
+        try:
+            for held in answer:
+                await _adeliver(held, deadline, too_large=False)
+        except MessageTooLarge:
+            for held in self._apart(answer):
+                await _adeliver(held, deadline)
+
+    def _divided(self) -> tuple[list[Held], list[Held]]:
+        """What is sent one by one, and then the replies: in one message with the acknowledgement, if there is one."""
+        layer, name = self.layer, self.reply_channel
+        if layer is None or name is None:
+            return self.held, []
         split = len(self.held)
         while split and self._is_reply(self.held[split - 1]):
             split -= 1
-        for held in self.held[:split]:
-            _deliver(held, deadline)
         replies = self.held[split:]
-        note: dict[str, Any] = {envelope.ACK: self.event, envelope.REPLIES: [held.content for held in replies]}
-        if self.session is not None:
-            note[envelope.SESSION] = self.session
-        if self.lost:
-            note[envelope.LOST] = True
-        acknowledgement = Held(self.layer, False, self.reply_channel, note)
+        if self.event is not None:
+            note: dict[str, Any] = {envelope.ACK: self.event, envelope.REPLIES: [held.content for held in replies]}
+            if self.session is not None:
+                note[envelope.SESSION] = self.session
+            if self.lost:
+                note[envelope.LOST] = True
+            replies = [Held(layer, False, name, note)]
+        return self.held[:split], replies
+
+    def _apart(self, answer: list[Held]) -> list[Held]:
+        """The replies before the acknowledgement: each fits, for it was checked when it was sent."""
+        if self.event is None:
+            return answer
+        note = answer[0].content
+        layer, name = answer[0].layer, answer[0].name
+        replies = [Held(layer, False, name, content) for content in note[envelope.REPLIES]]
+        return [*replies, Held(layer, False, name, {**note, envelope.REPLIES: []})]
+
+    def _answer(self, held: Held, deadline: float) -> None:
+        """Raises ``MessageTooLarge``."""
+        if self.replies is None:
+            _deliver(held, deadline, too_large=False)
+            return
         try:
-            _deliver(acknowledgement, deadline, too_large=False)
+            self.replies.add(held.name, held.content)
         except MessageTooLarge:
-            # Each reply fits, for it was checked when it was sent; only together they do not.
-            for held in replies:
-                _deliver(held, deadline)
-            note[envelope.REPLIES] = []
-            _deliver(acknowledgement, deadline)
+            raise
+        except Exception as error:
+            logger.error("a message for channel %s was dropped: %s", held.name, error, exc_info=True)
 
     def _is_reply(self, held: Held) -> bool:
         return not held.is_group and held.name == self.reply_channel and held.layer is self.layer
@@ -115,52 +169,74 @@ def _deliver(held: Held, deadline: float, too_large: bool = True) -> None:
     while True:
         try:
             return held.send()
-        except ChannelFull as error:
-            if time.monotonic() >= deadline:
-                logger.error("a message for channel %s was dropped: %s", held.name, error)
-                return
         except Exception as error:
-            if isinstance(error, MessageTooLarge) and not too_large:
-                raise
-            kind = "group" if held.is_group else "channel"
-            logger.error("a message for %s %s was dropped: %s", kind, held.name, error, exc_info=True)
-            return
+            if not _again(held, error, deadline, too_large):
+                return
         time.sleep(FLUSH_PAUSE)
 
 
+async def _adeliver(held: Held, deadline: float, too_large: bool = True) -> None:
+    """:func:`_deliver` on an event loop."""
+    while True:
+        try:
+            return await held.asend()
+        except Exception as error:
+            if not _again(held, error, deadline, too_large):
+                return
+        await asyncio.sleep(FLUSH_PAUSE)
+
+
+def _again(held: Held, error: Exception, deadline: float, too_large: bool) -> bool:
+    """Whether to try again after ``error``, which is being handled; else it is logged."""
+    if isinstance(error, ChannelFull):
+        if time.monotonic() < deadline:
+            return True
+        logger.error("a message for channel %s was dropped: %s", held.name, error)
+        return False
+    if isinstance(error, MessageTooLarge) and not too_large:
+        raise error
+    kind = "group" if held.is_group else "channel"
+    logger.error("a message for %s %s was dropped: %s", kind, held.name, error, exc_info=True)
+    return False
+
+
+#: Belongs to a task and to what it starts, or to a thread. Whether it is still to be used is for the store to say.
+_innermost: ContextVar[Frame | None] = ContextVar("fastchannels_frame", default=None)
+
+
 class PendingMessageStore:
-    """Held messages of the consumers that run in this thread, the innermost last (D-28)."""
-
-    def __init__(self) -> None:
-        self._local = threading.local()
-
-    @property
-    def _frames(self) -> list[Frame]:
-        frames: list[Frame] | None = getattr(self._local, "frames", None)
-        if frames is None:
-            frames = self._local.frames = []
-        return frames
+    """Held messages of the consumers that run in this thread or, on an event loop, in this task (D-28)."""
 
     @property
     def active(self) -> bool:
-        """Whether a consumer runs in this thread, so that sends are held."""
-        return bool(self._frames)
+        """Whether a consumer runs here, so that sends are held."""
+        return self.frame is not None
 
     @property
     def frame(self) -> Frame | None:
         """The frame of the innermost running consumer."""
-        frames = self._frames
-        return frames[-1] if frames else None
+        frame = _innermost.get()
+        while frame is not None and (frame.ended or frame.thread != threading.get_ident()):
+            frame = frame.outer
+        return frame
 
     def prepare(self, **kwargs: Any) -> None:
         """Begin to hold; a receiver of ``consumer_started``."""
-        self._frames.append(Frame())
+        _innermost.set(Frame(self.frame))
 
     def send_and_flush(self, **kwargs: Any) -> None:
         """Send what the innermost consumer left; a receiver of ``consumer_finished``. Never raises."""
-        frames = self._frames
-        if frames:
-            frames.pop().flush()
+        frame = self.release()
+        if frame is not None:
+            frame.ended = True
+            frame.flush()
+
+    def release(self) -> Frame | None:
+        """Take the innermost frame off this thread; what goes on with a copy of its context keeps it."""
+        frame = self.frame
+        if frame is not None:
+            _innermost.set(frame.outer)
+        return frame
 
 
 pending_message_store = PendingMessageStore()
@@ -201,6 +277,8 @@ class Channel(_Target):
         if frame is not None and self.name == frame.reply_channel:
             frame.answered = True
         if immediately or (frame is None and not _waits_for_commit()):
+            if frame is not None and frame.replies is not None:
+                frame.replies.send()
             layer.send(self.name, content)
         else:
             layer.check_channel(self.name)
@@ -249,6 +327,8 @@ class Group(_Target):
         frame = pending_message_store.frame
         layer = self.channel_layer
         if immediately or (frame is None and not _waits_for_commit()):
+            if frame is not None and frame.replies is not None:
+                frame.replies.send()
             layer.send_group(self._to, content, excluded)
         else:
             for name in self.names:

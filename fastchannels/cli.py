@@ -83,6 +83,7 @@ def _worker_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--threads", type=int, default=1, metavar="N", help="threads that run synchronous consumers (1)")
     add("--processes", type=int, default=1, metavar="N", help="processes, each with its threads (1)")
+    add("--async-limit", type=int, default=1000, metavar="N", help="async consumers that a process runs at once (1000)")
     add("--deadline", type=float, default=60, metavar="S", help="report consumers that run longer (60; 0: none)")
     add("--shutdown-timeout", type=float, default=30, metavar="S", help="seconds for running consumers at a stop (30)")
     add("--only-channels", action="append", metavar="GLOB", help="listen only on these; may be given several times")
@@ -218,6 +219,7 @@ def _work(options: argparse.Namespace, signal_handlers: bool = True) -> int:
             exclude_channels=options.exclude_channels,
             shutdown_timeout=options.shutdown_timeout,
             deadline=options.deadline or None,
+            async_limit=options.async_limit,
             signal_handlers=signal_handlers,
         )
     except ImproperlyConfigured as error:

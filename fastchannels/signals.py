@@ -62,6 +62,11 @@ class _ConsumerSignal(Signal):
         self._own = own
         self._only_own = list(self.receivers)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether an application has connected a receiver."""
+        return self.receivers != self._only_own
+
     # HOT: worker.handle
     def send_robust(self, sender: Any, **named: Any) -> list[tuple[Any, Any]]:
         """As Django's, but for this module's own receivers, of which nothing is returned."""

@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from django.utils.functional import LazyObject, empty
 
@@ -24,7 +25,7 @@ from fastchannels.exceptions import ChannelFull
 if TYPE_CHECKING:
     from fastchannels.message import Message
 
-__all__ = ["Running", "Watchdog", "watch", "where"]
+__all__ = ["Running", "Watchdog", "nothing", "watch", "where"]
 
 logger = logging.getLogger("fastchannels.worker")
 
@@ -45,16 +46,30 @@ def where(message: Message) -> str:
     return f" on {message.channel}" + (f" ({', '.join(parts)})" if parts else "")
 
 
+def nothing() -> None:
+    """What is called when nobody wants to know."""
+
+
 class Running:
-    """One consumer that runs: its message, its thread, and what to call once when it runs longer than ``deadline``."""
+    """One consumer that runs: its message, and its thread.
 
-    __slots__ = ("begun", "deadline", "message", "noted", "on_overdue", "thread")
+    When it has run for a quarter of ``BUSY_INTERVAL`` ``on_slow`` is called, again and again; ``on_overdue`` once, when
+    it has run for ``deadline``.
+    """
 
-    def __init__(self, message: Message, deadline: float | None = None, on_overdue: Callable[[], None] = lambda: None):
+    __slots__ = ("awaitable", "begun", "deadline", "message", "noted", "on_overdue", "on_slow", "thread")
+
+    def __init__(
+        self, message: Message, deadline: float | None = None, on_overdue: Callable[[], None] = nothing,
+        on_slow: Callable[[], None] = nothing,
+    ) -> None:  # fmt: skip
         self.message = message
         self.deadline = deadline
         self.on_overdue = on_overdue
+        self.on_slow = on_slow
         self.thread = threading.get_ident()
+        #: Of a consumer that runs on the event loop of that thread.
+        self.awaitable: Awaitable[Any] | None = None
         self.begun = self.noted = time.monotonic()
 
 
@@ -116,6 +131,8 @@ class Watchdog:
     def look(self, now: float) -> None:
         """Note and report what is due at ``now``."""
         for key, running in list(self._running.items()):
+            if now - running.begun >= envelope.BUSY_INTERVAL / 4 and key in self._running:
+                running.on_slow()
             if now - running.noted >= envelope.BUSY_INTERVAL and key in self._running:
                 running.noted = now
                 self.note(running.message)
@@ -125,9 +142,27 @@ class Watchdog:
                 running.on_overdue()
 
 
+def _stack_of(awaitable: Awaitable[Any]) -> list[FrameType]:
+    """The frames of a coroutine and of what it awaits, the outermost first."""
+    frames: list[FrameType] = []
+    inner: Any = awaitable
+    while inner is not None:
+        frame = getattr(inner, "cr_frame", None) or getattr(inner, "gi_frame", None)
+        if frame is not None:
+            frames.append(frame)
+        inner = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
+    return frames
+
+
 def _report(running: Running, now: float) -> None:
     frame = sys._current_frames().get(running.thread)
-    stack = "".join(traceback.format_stack(frame)) if frame is not None else "  (its thread is gone)\n"
+    suspended = [] if running.awaitable is None else _stack_of(running.awaitable)
+    if suspended and not getattr(running.awaitable, "cr_running", False):
+        stack = "".join(traceback.StackSummary.extract((each, each.f_lineno) for each in suspended).format())
+    elif frame is not None:
+        stack = "".join(traceback.format_stack(frame))
+    else:
+        stack = "  (its thread is gone)\n"
     logger.error(
         "a consumer has run for %.0f s%s; its stack:\n%s", now - running.begun, where(running.message), stack.rstrip()
     )

@@ -1,12 +1,12 @@
 """Workers: they take messages from the layer and run the consumers that the routing names.
 
-Each thread takes its own message by a blocking ``receive_many``. A plain consumer runs in that thread; an ``async def``
-consumer runs to its end on an event loop that belongs to the thread. Nothing that a consumer does ends the loop (D-14).
+Each thread takes its own messages by a blocking pop: one, or, while consumers are fast, as many as take ``BATCH_TIME``.
+What they answered leaves with the next pop. A plain consumer runs in that thread, an ``async def`` consumer on the one
+event loop of all threads. Nothing that a consumer does ends the worker (D-14).
 """
 
 from __future__ import annotations
 
-import asyncio
 import fnmatch
 import functools
 import inspect
@@ -16,7 +16,8 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -26,11 +27,13 @@ from django.db import connections
 
 from fastchannels import conf, envelope
 from fastchannels.asgi import DEFAULT_BACKEND, ChannelLayerWrapper
+from fastchannels.async_consumers import ASYNC_LIMIT, AsyncConsumers, AsyncRun
 from fastchannels.channel import Frame, Held, pending_message_store
 from fastchannels.exceptions import ChannelFull, ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 from fastchannels.handler import AsgiHandler, server_error
 from fastchannels.layers.memory import InMemoryChannelLayer
 from fastchannels.message import Message
+from fastchannels.replies import Replies
 from fastchannels.security.websockets import refused_origin
 from fastchannels.sessions import check_settings
 from fastchannels.signals import consumer_finished, consumer_started, worker_process_ready, worker_ready
@@ -43,6 +46,11 @@ logger = logging.getLogger("fastchannels.worker")
 
 #: Seconds that an idle thread waits for a message before it looks whether it shall end.
 RECEIVE_TIMEOUT = 0.5
+#: Seconds of work, by the slowest of the last consumers, and messages that one pop takes at most.
+BATCH_TIME = 0.002
+BATCH = 32
+#: What is left of the longest run with each that is shorter.
+FADING = 0.9
 #: Tries, and seconds between them, to put a message back on a full channel.
 REQUEUE_TRIES = 10
 REQUEUE_PAUSE = 0.05
@@ -61,7 +69,7 @@ class Worker:
     ``callback(channel, message)`` is called before each consumer. ``message_retries`` bounds ``ConsumeLater``.
     ``only_channels`` and ``exclude_channels`` are lists of globs. With ``signal_handlers`` (in the main thread) SIGTERM
     and SIGINT let the running consumer finish; a second one ends the process at once. A consumer that runs longer than
-    ``deadline`` seconds is reported with its stack, and goes on.
+    ``deadline`` seconds is reported with its stack, and goes on. ``async_limit`` async consumers run at once.
     """
 
     def __init__(
@@ -73,8 +81,12 @@ class Worker:
         only_channels: Iterable[str] | None = None,
         exclude_channels: Iterable[str] | None = None,
         deadline: float | None = DEADLINE,
+        async_limit: int = ASYNC_LIMIT,
+        async_consumers: AsyncConsumers | None = None,
     ) -> None:
         check_settings()
+        if async_limit < 1:
+            raise ImproperlyConfigured(f"async_limit={async_limit}: at least 1 is needed")
         self.channel_layer = channel_layer
         self.callback = callback
         self.message_retries = message_retries
@@ -88,7 +100,19 @@ class Worker:
         self.termed = False
         #: Whether a consumer runs.
         self.in_job = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.async_consumers = async_consumers or AsyncConsumers(channel_layer, async_limit)
+        self._owns_async_consumers = async_consumers is None
+        #: Channels on which a message was for an async consumer.
+        self._async_channels: set[str] = set()
+        #: Messages that were taken and wait for the one that runs; the watchdog may take them back.
+        self._hand: deque[tuple[str, dict[str, Any]]] = deque()
+        self._replies = Replies(channel_layer)
+        #: Whether answers wait for the next turn.
+        self._in_turns = False
+        #: Seconds that the longest of the last consumers ran.
+        self._longest = BATCH_TIME
+        #: What an async consumer raised to end the worker.
+        self.exit: BaseException | None = None
 
     # ------------------------------------------------------------------ the loop
 
@@ -115,9 +139,12 @@ class Worker:
 
     def _run(self, channels: list[str]) -> None:
         back_off = 0.0
+        self._in_turns = True
         while not self.termed:
+            if self.exit is not None:
+                raise self.exit
             try:
-                channel, content = self.channel_layer.receive_many(channels, block=True, timeout=RECEIVE_TIMEOUT)
+                self._take(channels)
             except Exception as error:
                 back_off = min(back_off * 2 or BACK_OFF, BACK_OFF_MAX)
                 logger.error(
@@ -132,13 +159,66 @@ class Worker:
             if back_off:
                 back_off = 0.0
                 logger.info("the channel layer %s can be read again", self.channel_layer.alias)
-            if channel is None or content is None:
-                continue
-            self.in_job = True
+            if self._hand:
+                self.in_job = True
+                try:
+                    self._work_off()
+                finally:
+                    self.in_job = False
+
+    # HOT: benchmarks/talk.py
+    def _take(self, channels: list[str]) -> None:
+        """Send what was answered, and take as many messages into the hand as consumers of late were fast."""
+        most = max(1, min(BATCH, int(BATCH_TIME / self._longest)))
+        places = self.async_consumers.reserve(most)
+        taken: list[tuple[str, dict[str, Any]]] = []
+        try:
+            if places:
+                taken = self._replies.turn(channels, places, RECEIVE_TIMEOUT)
+            else:
+                others = [channel for channel in channels if channel not in self._async_channels]
+                taken = self._replies.turn(others, most if others else 0, RECEIVE_TIMEOUT)
+                if not others:
+                    self.async_consumers.wait_for_room(RECEIVE_TIMEOUT)
+        finally:
+            self.async_consumers.release(places - len(taken))
+        self._hand.extend(taken)
+
+    # HOT: benchmarks/talk.py
+    def _work_off(self) -> None:
+        """Run the consumers of the messages in the hand."""
+        hand, replies = self._hand, self._replies
+        while True:
             try:
-                self.handle(channel, content)
-            finally:
-                self.in_job = False
+                channel, content = hand.popleft()
+            except IndexError:
+                return
+            if replies.age > BATCH_TIME:
+                replies.send()
+            begun = time.monotonic()
+            if self._begin(channel, content) is None:
+                self.async_consumers.release()
+            else:
+                self._async_channels.add(channel)
+            self._longest = max(time.monotonic() - begun, self._longest * FADING)
+
+    def _relieve(self) -> None:
+        """In the watchdog's thread: a consumer takes its time, so what waits for its end must not."""
+        self._replies.relieve()
+        while True:
+            try:
+                channel, content = self._hand.popleft()
+            except IndexError:
+                return
+            # Its server hears of it first: it shall not take it for lost when others behind it are done before.
+            watch.note(Message(dict(content), channel, self.channel_layer))
+            try:
+                self.channel_layer.send(channel, content)
+            except Exception as error:
+                self._hand.appendleft((channel, content))
+                logger.warning("a message on %s waits for a consumer that takes its time: %s", channel, error)
+                return
+            self.async_consumers.release()
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -155,17 +235,30 @@ class Worker:
             self.on_overdue(self)
 
     def _close(self) -> None:
-        self._close_loop()
+        self._in_turns = False
+        self._relieve()
+        self._replies.send()
+        if self._owns_async_consumers:
+            self.async_consumers.stop(None)
         self.channel_layer.close()
 
     # ------------------------------------------------------------------ one message
 
-    # HOT: worker.handle
     def handle(self, channel: str, content: dict[str, Any]) -> None:
-        """Run the consumer of one message, send what it left, and acknowledge the socket's event."""
+        """Run the consumer of one message to its end, send what it left, and acknowledge the socket's event."""
+        running = self._begin(channel, content)
+        if running is not None:
+            running.wait()
+            if self.exit is not None:
+                raise self.exit
+
+    # HOT: worker.handle
+    def _begin(self, channel: str, content: dict[str, Any]) -> AsyncRun | None:
+        """:meth:`handle`, but for an async consumer, which has been begun."""
         message = Message(content, channel, self.channel_layer)
-        running = Running(message, self.deadline, self._overdue)
+        running = Running(message, self.deadline, self._overdue, self._relieve)
         watch.begin(running)
+        run = None
         try:
             match = self._match(message)
             if match is None:
@@ -177,9 +270,11 @@ class Worker:
                 logger.warning("a socket of %s is refused: %s", message.get("path"), reason)
                 self._acknowledge(message, {"accept": False})
             else:
-                self._consume(message, *match)
+                run = self._consume(message, running, *match)
         finally:
-            watch.end(running)
+            if run is None:
+                watch.end(running)
+        return run
 
     def _redelivers(self, message: Message) -> bool:
         route = self.channel_layer.router.route_of(message)
@@ -212,45 +307,66 @@ class Worker:
         frame.layer = self.channel_layer
         frame.reply_channel = None if message.reply_channel is None else message.reply_channel.name
         frame.event = message.event
+        # A receiver of an application hears of the end when the held messages have left.
+        frame.replies = self._replies if self._in_turns and not consumer_finished.is_heard else None
         return frame
 
-    def _consume(self, message: Message, consumer: Callable[..., Any], kwargs: dict[str, Any]) -> None:
-        sender = type(self)
+    def _consume(
+        self, message: Message, running: Running, consumer: Callable[..., Any], kwargs: dict[str, Any]
+    ) -> AsyncRun | None:
+        """Run a plain consumer, or begin an async one."""
         retries = message.get("__retries__", 0)
         message.__doomed__ = retries >= self.message_retries
-        consumer_started.send_robust(sender=sender, environ={})
+        consumer_started.send_robust(sender=type(self), environ={})
         frame = self._fill_frame(message)
+        begun: AsyncRun | None = None
         try:
             result = consumer(message, **kwargs)
             if inspect.isawaitable(result):
-                self._run_async(result)
-        except ConsumeLater:
+                begun = AsyncRun(self, message, running, consumer, frame, result)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if self.after(error, message, consumer, frame):
+                self.settle_retry(message, frame)
+        finally:
+            if begun is None:
+                self.keep_session(message, frame)
+                consumer_finished.send_robust(sender=type(self))
+        if begun is not None:
+            begun.start()
+        return begun
+
+    def keep_session(self, message: Message, frame: Frame) -> None:
+        if message.session_changed or message.get("__retries__", 0):
+            # After a retry the server does not have what an earlier run saved.
+            frame.session = message.session_payload
+
+    def after(self, error: BaseException, message: Message, consumer: Callable[..., Any], frame: Frame) -> bool:
+        """Act on what a consumer raised, which is being handled. True: its message is to be put back."""
+        if isinstance(error, ConsumeLater):
             if not getattr(settings, conf.SETTING_STRICT_1X, False):
                 # Or each run would send them once more (D-65).
                 frame.held.clear()
-            if self._put_back(message, retries):
-                frame.event = None
-        except DenyConnection:
+            return True
+        if isinstance(error, DenyConnection):
             if message.channel.name == "websocket.connect" and message.reply_channel is not None:
                 message.reply_channel.send({"close": True})
             else:
                 self._failed(message, consumer, frame)
-        except ChannelSocketException as error:
+        elif isinstance(error, ChannelSocketException):
             try:
                 error.run(message)
             except Exception:
                 self._failed(message, consumer, frame)
-        except ResponseLater:
-            pass
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException:
+        elif not isinstance(error, ResponseLater):
             self._failed(message, consumer, frame)
-        finally:
-            if message.session_changed or retries:
-                # After a retry the server does not have what an earlier run saved.
-                frame.session = message.session_payload
-            consumer_finished.send_robust(sender=sender)
+        return False
+
+    def settle_retry(self, message: Message, frame: Frame) -> None:
+        """Put ``message`` back; then its event keeps its place: it is not acknowledged before the last run."""
+        if self._put_back(message, message.get("__retries__", 0)):
+            frame.event = None
 
     def _put_back(self, message: Message, retries: int) -> bool:
         """Send ``message`` to its channel once more; False when its retries are spent or there is no room."""
@@ -303,29 +419,6 @@ class Worker:
         route = self.channel_layer.router.route_of(message)
         return route is not None and route.on_error == "close"
 
-    def _run_async(self, awaitable: Awaitable[Any]) -> None:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-
-        async def run() -> None:
-            await awaitable
-
-        self._loop.run_until_complete(run())
-
-    def _close_loop(self) -> None:
-        """End what async consumers left running on this thread's loop, then the loop."""
-        loop, self._loop = self._loop, None
-        if loop is None:
-            return
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-
 
 class WorkerGroup(Worker):
     """``n_threads`` workers in threads of their own (default: one a processor); :meth:`run` looks after them.
@@ -338,7 +431,7 @@ class WorkerGroup(Worker):
     def __init__(self, *args: Any, n_threads: int | None = None, shutdown_timeout: float = 30.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         kwargs["signal_handlers"] = False
-        self._make = functools.partial(Worker, *args, **kwargs)
+        self._make = functools.partial(Worker, *args, **{**kwargs, "async_consumers": self.async_consumers})
         self.workers = [self._make() for _ in range(n_threads or os.cpu_count() or 1)]
         self.shutdown_timeout = shutdown_timeout
         self._substitutes = 0
@@ -356,7 +449,7 @@ class WorkerGroup(Worker):
 
         Raises that ``SystemExit``, and ``SystemExit(1)`` when a consumer did not finish in time.
         """
-        with _signals(self._terminate) if self.signal_handlers else nullcontext():
+        with _signals(self._terminate) if self.signal_handlers else nullcontext(), watch.watching():
             for worker in list(self.workers):
                 self._start(worker)
             reason = self._await_end()
@@ -413,7 +506,8 @@ class WorkerGroup(Worker):
         left = [thread.name for thread in self._threads if thread.is_alive()]
         if left:
             logger.error("%s did not finish within %s s", ", ".join(left), self.shutdown_timeout)
-        return not left
+        finished = self.async_consumers.stop(max(0.0, deadline - time.monotonic()))
+        return finished and not left
 
     def _terminate(self) -> None:
         if self.termed:
@@ -449,6 +543,7 @@ def run_workers(
     http_consumer: Callable[..., Any] | None = None,
     shutdown_timeout: float = 30.0,
     deadline: float | None = DEADLINE,
+    async_limit: int = ASYNC_LIMIT,
     signal_handlers: bool = True,
 ) -> None:
     """Run workers in this process, in the main thread, until SIGTERM or SIGINT: what ``runworker`` does.
@@ -465,6 +560,7 @@ def run_workers(
         callback=callback,
         shutdown_timeout=shutdown_timeout,
         deadline=deadline,
+        async_limit=async_limit,
         signal_handlers=signal_handlers,
     )
     worker_process_ready.send(sender=group)

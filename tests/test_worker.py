@@ -449,6 +449,136 @@ class TestOverdue:
             thread.join(10)
 
 
+class TestTurns:
+    """Several messages are taken at a time, and answered together, while consumers are fast."""
+
+    @pytest.fixture
+    def work(self):
+        started = []
+
+        def start(layer, **options):
+            worker = Worker(layer, signal_handlers=False, **options)
+            worker._longest = 1e-6
+            started.append((worker, in_thread(worker)))
+            return worker
+
+        yield start
+        for worker, thread in started:
+            worker.termed = True
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def test_the_slowest_of_late_says_how_many_are_taken(self):
+        worker = Worker(layer_for(lambda message: None), signal_handlers=False)
+        taken = []
+        worker._replies.turn = lambda channels, most, timeout: taken.append(most) or []
+        for longest in (1e-6, 0.0001, 0.0009, 0.002, 5.0):
+            worker._longest = longest
+            worker._take(["jobs"])
+        assert taken == [32, 20, 2, 1, 1]
+
+    def test_answers_wait_for_the_turn_and_arrive_in_order(self, work):
+        layer = layer_for(lambda message: message.reply_channel.send({"text": message["text"]}))
+        for number in range(100):
+            layer.send(RECEIVE, event_content(number, text=str(number)))
+        work(layer)
+        found = []
+        eventually(lambda: found.extend(sent(layer)) or len(found) == 100, "all are answered")
+        assert found == [ack(number, {"text": str(number)}) for number in range(100)]
+
+    def test_nothing_that_is_sent_at_once_overtakes_an_answer(self, work):
+        def consumer(message):
+            message.reply_channel.send({"text": "held"})
+            if message["order"] % 3 == 1:
+                message.reply_channel.send({"text": "at once"}, immediately=True)
+            if message["order"] % 3 == 2:
+                Channel(REPLY, channel_layer=layer).send({"text": "first"})
+                Channel("other", channel_layer=layer).send({})
+
+        layer = layer_for(consumer)
+        for number in range(30):
+            layer.send(RECEIVE, event_content(number))
+        work(layer)
+        found = []
+        eventually(lambda: found.extend(sent(layer)) or len(found) == 60, "all are answered")
+        expected = []
+        for number in range(0, 30, 3):
+            expected += [ack(number, {"text": "held"}), {"text": "at once"}, ack(number + 1, {"text": "held"})]
+            expected += [{"text": "held"}, {"text": "first"}, ack(number + 2)]
+        assert found == expected
+
+    def test_what_waits_for_a_slow_consumer_goes_back_and_what_was_answered_leaves(self, work):
+        release, began, ran = threading.Event(), threading.Event(), []
+
+        def consumer(message):
+            if message["text"] == "slow":
+                began.set()
+                assert release.wait(20)
+            ran.append(message["text"])
+            message.reply_channel.send({"text": message["text"]})
+
+        layer = layer_for(consumer)
+        for number, text in enumerate(("before", "slow", "behind", "last")):
+            layer.send(RECEIVE, event_content(number, b"session", text=text))
+        work(layer)
+        try:
+            assert began.wait(10)
+            found = []
+            # Their server hears that they are in good hands before they are put behind others.
+            eventually(lambda: found.extend(sent(layer)) or len(found) >= 3, "what waits is relieved")
+            assert found[:3] == [ack(0, {"text": "before"}), {envelope.BUSY: 2}, {envelope.BUSY: 3}]
+            work(layer)
+            eventually(lambda: ran == ["before", "behind", "last"], "another thread runs them")
+        finally:
+            release.set()
+        found = []
+        eventually(
+            lambda: found.extend(sent(layer)) or len([note for note in found if envelope.ACK in note]) == 3, "all"
+        )
+        assert sorted(note[envelope.ACK] for note in found if envelope.ACK in note) == [1, 2, 3]
+        assert ran == ["before", "behind", "last", "slow"]
+
+    def test_what_finds_no_room_to_go_back_waits(self, work, caplog):
+        release, began, ran = threading.Event(), threading.Event(), []
+
+        def consumer(message):
+            ran.append(message["text"])
+            if message["text"] == "slow":
+                began.set()
+                assert release.wait(20)
+
+        layer = layer_for(consumer, channel_capacity={RECEIVE: 2})
+        for number, text in enumerate(("slow", "behind")):
+            layer.send(RECEIVE, event_content(number, text=text))
+        work(layer)
+        try:
+            assert began.wait(10)
+            for _ in range(2):
+                layer.send(RECEIVE, event_content(9, text="more"))
+            eventually(lambda: "waits for a consumer that takes its time" in caplog.text, "there is no room")
+        finally:
+            release.set()
+        eventually(lambda: ran == ["slow", "behind", "more", "more"], "all are run")
+
+    def test_a_consumer_that_ends_the_worker_leaves_the_others_to_the_next(self):
+        def consumer(message):
+            if message["n"] == 1:
+                raise SystemExit(3)
+
+        layer = layer_for(consumer)
+        for number in range(4):
+            layer.send("jobs", {"n": number})
+        worker = Worker(layer, signal_handlers=False)
+        worker._longest = 1e-6
+        with pytest.raises(SystemExit):
+            worker.run()
+        assert [message["n"] for message in sent(layer, "jobs")] == [2, 3]
+
+    def test_a_limit_of_no_async_consumers_is_refused(self):
+        with pytest.raises(ImproperlyConfigured, match="async_limit=0"):
+            Worker(make_layer([]), async_limit=0)
+
+
 def in_thread(worker):
     thread = threading.Thread(target=worker.run)
     thread.start()
@@ -482,18 +612,18 @@ class TestLoop:
         caplog.set_level("INFO", "fastchannels.worker")
         monkeypatch.setattr(worker_module, "BACK_OFF", 0.01)
         layer = layer_for(lambda message: Channel("done", channel_layer=layer).send({}))
-        receive_many, failures = layer.receive_many, iter([LayerUnavailable("redis is away")] * 3)
+        take_turn, failures = layer.take_turn, iter([LayerUnavailable("redis is away")] * 3)
 
-        def receive(*args, **kwargs):
+        def take(*args, **kwargs):
             if (error := next(failures, None)) is not None:
                 raise error
-            return receive_many(*args, **kwargs)
+            return take_turn(*args, **kwargs)
 
-        monkeypatch.setattr(layer, "receive_many", receive)
+        monkeypatch.setattr(layer, "take_turn", take)
         worker = Worker(layer, signal_handlers=False)
         thread = in_thread(worker)
         layer.send("jobs", {})
-        eventually(lambda: receive_many(["done"])[0], "the message was handled")
+        eventually(lambda: layer.receive_many(["done"])[0], "the message was handled")
         worker.termed = True
         thread.join(5)
         waits = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
@@ -507,11 +637,11 @@ class TestLoop:
         layer = layer_for(lambda message: None)
         failed = threading.Event()
 
-        def receive(*args, **kwargs):
+        def take(*args, **kwargs):
             failed.set()
             raise LayerUnavailable("away")
 
-        monkeypatch.setattr(layer, "receive_many", receive)
+        monkeypatch.setattr(layer, "take_turn", take)
         worker = Worker(layer, signal_handlers=False)
         thread = in_thread(worker)
         assert failed.wait(5)

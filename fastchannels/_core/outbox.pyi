@@ -32,11 +32,11 @@ class Batch:
     def fail(self, error: Exception) -> None: ...
 
 class Outbox:
-    loop: asyncio.AbstractEventLoop
+    loop: asyncio.AbstractEventLoop | None
     batches: dict[str, Batch]
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: asyncio.AbstractEventLoop | None,
         begin: Callable[[], object],
         full: Callable[[Batch], object],
         *,

@@ -191,7 +191,7 @@ def sync_in_async_in_sync(stage: Stage) -> Callable[[], Any]:
     return lambda: stage.send("outer")
 
 
-@shape(lambda stage: stage.noted("inner", "sent"))
+@shape(lambda stage: sorted(stage.notes) == ["inner", "sent"])
 def async_in_sync_in_async(stage: Stage) -> Callable[[], Any]:
     stage.threads = 1
 

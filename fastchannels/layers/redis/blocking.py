@@ -25,7 +25,7 @@ from fastchannels.layers.redis.outage import (
     require_master,
 )
 from fastchannels.layers.redis.places import ASK_TIMEOUT, Place, misplaced, probes
-from fastchannels.layers.redis.scripts import Script
+from fastchannels.layers.redis.scripts import ALL, Script
 
 #: Seconds that a reply may come after the time that a blocking pop was given.
 MARGIN: Final = 5.0
@@ -56,8 +56,6 @@ class BlockingClient:
         self._due = 0.0
         self._token = ""
         self._answers: list[Any] = []
-        #: The last connection was lost in the middle of an answer.
-        self._torn = False
 
     def __del__(self) -> None:
         self.close()
@@ -103,50 +101,90 @@ class BlockingClient:
         The keys are looked at in an order that rotates from call to call. A lost connection is opened again within the
         time that is left; ``LayerUnavailable`` when Redis is away for longer than ``reconnect_timeout``, over calls.
         """
+        taken = self.turn([], [], keys, timeout, 1)
+        return taken[0] if taken else None
+
+    # HOT: benchmarks/talk.py
+    def turn(
+        self, calls: list[bytes], answers: list[Any], keys: list[str], timeout: float | None, most: int
+    ) -> list[tuple[str, int, bytes, int]]:
+        """A :meth:`pop` of up to ``most`` entries of one key, in one write with ``calls``.
+
+        Their replies are added to ``answers``: each may be a ``ReplyError``, or the ``LayerUnavailable`` of a
+        connection that was lost before it came. No replies: nothing was written, for Redis is away.
+        """
         self._turn = (self._turn + 1) % len(keys)
         keys = keys[self._turn :] + keys[: self._turn]
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             if not self._connect(ends):
-                return None
+                return []
             left = None if ends is None else ends - time.monotonic()
+            replies: list[Any] = []
             try:
-                replies = self._pop_once(keys, left)
-            except LayerUnavailable:
+                self._pop_once(calls, keys, left, most, replies)
+            except LayerUnavailable as error:
                 # At most once: what that pop took is lost, what it did not take is still there.
-                if self._torn:
+                if len(replies) > len(calls) or (len(replies) == len(calls) and self._parser.has_data()):
                     self._outage.tore()
+                answers += replies[: len(calls)]
+                answers += [error] * (len(calls) - len(replies))
+                calls = []
                 if ends is not None and time.monotonic() >= ends:
-                    return None
+                    return []
                 continue
-            error = next((reply for reply in replies if isinstance(reply, ReplyError)), None)
-            if error is not None:
+            answers += replies[: len(calls)]
+            del replies[: len(calls)]
+            calls = []
+            refusal = next((reply for reply in replies if isinstance(reply, ReplyError)), None)
+            if refusal is not None:
                 self.close()
-                if not is_passing(error):
-                    raise refused(self._outage.address, error) from error
+                if not is_passing(refusal):
+                    raise refused(self._outage.address, refusal) from refusal
                 # It changed its role, or loads its data.
                 time.sleep(PAUSE if ends is None else max(0.0, min(PAUSE, ends - time.monotonic())))
                 continue
-            popped, clock = replies[0], replies[-1]
+            popped, clock = replies
             if popped is not None:
-                return self._entry(popped, clock)
+                return self._entries(popped, clock)
             if ends is not None and time.monotonic() >= ends - LEAST_TIMEOUT:
-                return None
+                return []
 
-    def _pop_once(self, keys: list[str], left: float | None) -> list[Any]:
+    def _pop_once(self, calls: list[bytes], keys: list[str], left: float | None, most: int, replies: list[Any]) -> None:
+        """Add the replies to ``calls``, what was popped, or None, and the time."""
+        before, limit = b"".join(calls), self._outage.limit
         if left is not None and left <= 0:
             if self._multi:
-                return self._exchange(pack("LMPOP", len(keys), *keys, "LEFT") + pack("TIME"), 2, self._outage.limit)
+                command = pack("LMPOP", len(keys), *keys, "LEFT", "COUNT", most) + pack("TIME")
+                self._exchange(before + command, len(calls) + 2, limit, replies)
+                return
+            if calls:
+                self._exchange(before, len(calls), limit, replies)
             for key in keys:
-                entry, clock = self._exchange(pack("LPOP", key) + pack("TIME"), 2, self._outage.limit)
+                entry, clock = self._exchange(pack("LPOP", key) + pack("TIME"), 2, limit)
                 if entry is not None:
-                    return [entry if isinstance(entry, ReplyError) else [key.encode(), entry], clock]
-            return [None, None]
+                    replies += [entry if isinstance(entry, ReplyError) else [key.encode(), entry], clock]
+                    return
+            replies += [None, None]
+            return
         if self._outage.may_move:
-            left = self._outage.limit if left is None else min(left, self._outage.limit)
+            left = limit if left is None else min(left, limit)
         wait = 0 if left is None else max(left, LEAST_TIMEOUT)
-        command = pack("BLMPOP", wait, len(keys), *keys, "LEFT") if self._multi else pack("BLPOP", *keys, wait)
-        return self._exchange(command + pack("TIME"), 2, None if left is None else left + MARGIN)
+        command = pack("BLPOP", *keys, wait)
+        if self._multi:
+            command = pack("BLMPOP", wait, len(keys), *keys, "LEFT", "COUNT", most)
+        timeout = None if left is None else left + MARGIN
+        self._exchange(before + command + pack("TIME"), len(calls) + 2, timeout, replies)
+
+    def ask_all(self, calls: list[bytes]) -> list[Any]:
+        """The replies to ``calls``, which leave in one write; each may be a ``ReplyError``."""
+        self._connect(None)
+        return self._exchange(b"".join(calls), len(calls), self._outage.limit)
+
+    def ask_again(self, call: bytes) -> Any:
+        """The reply to a ``call`` whose script Redis did not know."""
+        loads = [pack("SCRIPT", "LOAD", script.source) for script in ALL]
+        return self.ask_all([*loads, call])[-1]
 
     # ------------------------------------------------------------------ one of several that are waited for at once
 
@@ -228,7 +266,7 @@ class BlockingClient:
                 raise LayerUnavailable(f"Redis at {self._outage.address} answered {reply}")
         if popped is None or popped[0].decode("utf-8") == self._token:
             return True, None
-        return True, self._entry(popped, clock)
+        return True, self._entries(popped, clock)[0]
 
     def finish(self) -> tuple[str, int, bytes, int] | None:
         """The entry that answers :meth:`ask`, if any, after its token was pushed."""
@@ -241,11 +279,11 @@ class BlockingClient:
             if not select.select([self._sock], [], [], max(0.0, ends - time.monotonic()))[0]:
                 raise LayerUnavailable(f"Redis at {self._outage.address} did not end a pop")
 
-    def _entry(self, popped: Any, clock: Any) -> tuple[str, int, bytes, int]:
+    def _entries(self, popped: Any, clock: Any) -> list[tuple[str, int, bytes, int]]:
         try:
-            entry = popped[1][0] if isinstance(popped[1], list) else popped[1]
-            now = int(clock[0]) * 1000 + int(clock[1]) // 1000
-            return popped[0].decode("utf-8"), *wire.parse_queued(entry), now
+            entries = popped[1] if isinstance(popped[1], list) else [popped[1]]
+            key, now = popped[0].decode("utf-8"), int(clock[0]) * 1000 + int(clock[1]) // 1000
+            return [(key, *wire.parse_queued(entry), now) for entry in entries]
         except Exception as error:
             # Not what was asked for: whose replies the next ones are is unknown.
             self.close()
@@ -253,18 +291,17 @@ class BlockingClient:
 
     # ------------------------------------------------------------------ the socket
 
-    def _exchange(self, data: bytes, count: int, timeout: float | None) -> list[Any]:
+    def _exchange(self, data: bytes, count: int, timeout: float | None, replies: list[Any] | None = None) -> list[Any]:
+        """Write ``data`` and read ``count`` replies, into ``replies`` when it is given."""
         assert self._sock is not None
-        replies: list[Any] = []
-        self._torn = False
+        replies = [] if replies is None else replies
         try:
             self._sock.settimeout(timeout)
             self._sock.sendall(data)
-            for _ in range(count):
+            while len(replies) < count:
                 replies.append(self._read())
             return replies
         except OSError as error:
-            self._torn = bool(replies) or self._parser.has_data()
             self.close()
             raise LayerUnavailable(
                 f"Redis at {self._outage.address} was lost after this was sent, so whether it took effect is unknown: "

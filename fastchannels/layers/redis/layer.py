@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from fastchannels import conf
@@ -23,6 +23,7 @@ from fastchannels.layers.aim import Aim
 from fastchannels.layers.base import Message
 from fastchannels.layers.redis import scripts, wire
 from fastchannels.layers.redis.blocking import BlockingClient
+from fastchannels.layers.redis.calls import take_turn
 from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.flush import wipe, wipe_sync
 from fastchannels.layers.redis.hosts import parse_hosts
@@ -387,6 +388,17 @@ class RedisChannelLayer(ProcessSide):
             if now - stamp < self._expiry_ms:
                 return key.rpartition(MARK)[2], payload
             self._on_expired()
+
+    # HOT: benchmarks/talk.py
+    def take_turn(
+        self, channels: Sequence[str], most: int, timeout: float, outgoing: list[tuple[str, bytes]]
+    ) -> list[tuple[str, Message]]:
+        ordinary, beginnings = self._split(tuple(channels))
+        shards = {0} if len(self.shards) == 1 else {self.shards.of(channel) for channel in ordinary}
+        if beginnings or len(shards) != 1 or any(self._kept.count(channel) for channel in ordinary):
+            # Of several shards one message at a time is taken.
+            return super().take_turn(channels, min(most, 1), timeout, outgoing)
+        return take_turn(self, shards.pop(), ordinary, most, timeout, outgoing)
 
     def _pop_shards(self, wanted: dict[int, list[str]], timeout: float | None) -> tuple[str, int, bytes, int] | None:
         if len(wanted) == 1:

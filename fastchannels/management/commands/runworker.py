@@ -20,6 +20,7 @@ from django.utils import autoreload
 
 from fastchannels import DEFAULT_CHANNEL_LAYER
 from fastchannels.asgi import ChannelLayerWrapper, channel_layers
+from fastchannels.async_consumers import ASYNC_LIMIT
 from fastchannels.exceptions import InvalidChannelLayerError
 from fastchannels.handler import default_consumer
 from fastchannels.management.processes import run_processes
@@ -46,6 +47,13 @@ class Command(BaseCommand):
         add("--exclude-channels", action="append", metavar="GLOB", help="Do not listen on these; may be repeated.")
         add("--threads", type=int, default=1, metavar="N", help="Consumers that run side by side (1).")
         add("--processes", type=int, default=1, metavar="N", help="Processes, each with its threads (1).")
+        add(
+            "--async-limit",
+            type=int,
+            default=ASYNC_LIMIT,
+            metavar="N",
+            help=f"Async consumers that a process runs at once ({ASYNC_LIMIT}).",
+        )
         add(
             "--deadline",
             type=float,
@@ -122,6 +130,7 @@ class Command(BaseCommand):
             "http_consumer": default_consumer(options["use_static_handler"], options["insecure_serving"]),
             "shutdown_timeout": options["shutdown_timeout"],
             "deadline": options["deadline"] or None,
+            "async_limit": options["async_limit"],
         }
 
     def consumer_called(self, channel: str, message: Message) -> None:

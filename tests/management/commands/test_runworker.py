@@ -71,6 +71,7 @@ def test_options_reach_the_workers(monkeypatch):
         "callback": None,
         "shutdown_timeout": 2.0,
         "deadline": 60.0,
+        "async_limit": 1000,
     }
     assert second["callback"] is not None
 
