@@ -26,5 +26,9 @@ ASGI_CHANNEL: Final = "__asgi_channel__"
 #: All of them.
 KEYS: Final = (EVENT, SESSION, ACK, REPLIES, BUSY, ABORT, REDELIVERED, LOST, ASGI_CHANNEL)
 
+#: The ASGI extension, and the event of an application, by which the server takes over ready messages to a socket:
+#: ``channel``, a process-local name that the application reads, of ``channel_layer``.
+NATIVE: Final = "fastchannels.native"
+
 #: Seconds between two ``BUSY`` notes of a running consumer.
 BUSY_INTERVAL: Final = 1.0

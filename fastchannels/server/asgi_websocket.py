@@ -8,7 +8,9 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from fastchannels._core.exchange import make_scope
+from fastchannels._core.fanout import Member
 from fastchannels._core.socket import Mailbox, Sender
+from fastchannels.envelope import NATIVE
 from fastchannels.exceptions import ClientDisconnected
 from fastchannels.server.asgi_scope import Message, Reaper, as_bytes, describe
 from fastchannels.server.events import Request
@@ -28,7 +30,7 @@ SEND_GRACE: Final = 1.0
 class AsgiWebSocket(WebSocketStream):
     """One socket, served by a run of the application."""
 
-    __slots__ = ("_denial", "_ended", "_left_at", "_task", "bridge")
+    __slots__ = ("_denial", "_ended", "_left_at", "_native", "_task", "bridge")
 
     mailbox: Mailbox
 
@@ -42,6 +44,8 @@ class AsgiWebSocket(WebSocketStream):
         self._task: asyncio.Task[None] | None = None
         #: The response in place of a socket, while it is being sent.
         self._denial: HttpStream | None = None
+        #: Layers and their channels whose ready messages go out from here.
+        self._native: list[tuple[Any, str]] = []
         #: The application sent ``websocket.close`` to an open socket.
         self._ended = False
 
@@ -51,7 +55,7 @@ class AsgiWebSocket(WebSocketStream):
     async def _run(self) -> None:
         scope = make_scope(self.connection, self.request, "websocket", self.bridge.state)
         scope["subprotocols"] = self.subprotocols
-        extensions: dict[str, Any] = {"websocket.http.response": {}}
+        extensions: dict[str, Any] = {"websocket.http.response": {}, NATIVE: {}}
         if "tls" in self.connection.extensions:
             extensions["tls"] = self.connection.extensions["tls"]
         scope["extensions"] = extensions
@@ -88,6 +92,8 @@ class AsgiWebSocket(WebSocketStream):
 
     def on_close(self, code: int, reason: str) -> None:
         self._left_at = self.connection.context.wheel.clock()
+        for layer, channel in self._native:
+            layer.attach_ahead(channel, None)
         self.mailbox.deliver({"type": "websocket.disconnect", "code": code, "reason": reason})
         if self._task is not None and not self._task.done():
             Reaper(self.connection.context, self._task, describe(self.connection, self.request))
@@ -100,7 +106,9 @@ class AsgiWebSocket(WebSocketStream):
         Raises ``ClientDisconnected`` when the client left more than ``SEND_GRACE`` seconds ago.
         """
         kind = message.get("type")
-        if self.closing or self.closed or not self.accepted:
+        if kind == NATIVE:
+            self._go_native(message["channel_layer"], message["channel"])
+        elif self.closing or self.closed or not self.accepted:
             self._send_unusual(kind, message)
         elif kind == "websocket.close":
             code = message.get("code", 1000)
@@ -110,6 +118,12 @@ class AsgiWebSocket(WebSocketStream):
             raise ValueError("websocket.accept twice")
         else:
             raise ValueError(f"message type {kind!r}: websocket.send and websocket.close go to an open socket")
+
+    def _go_native(self, layer: Any, channel: str) -> None:
+        """Write what is ready for the socket on ``channel`` from here (extension ``fastchannels.native``)."""
+        if not (self.closing or self.closed):
+            layer.attach_ahead(channel, Member(self, self.bridge.fanout))
+            self._native.append((layer, channel))
 
     def _send_unusual(self, kind: Any, message: Message) -> None:
         """Messages before the accept and after the end."""

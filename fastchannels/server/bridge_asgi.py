@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastchannels._core.exchange import Served
+from fastchannels._core.fanout import Fanout
 from fastchannels.server.asgi_http import AsgiHttp
 from fastchannels.server.asgi_scope import Application, single_callable
 from fastchannels.server.asgi_websocket import AsgiWebSocket
@@ -19,6 +20,8 @@ class AsgiBridge(Served):
         self.context = context
         self.application = single_callable(application)
         self.state = None
+        #: What a group's ready message to the sockets here is made into.
+        self.fanout = Fanout(typed=True)
 
     def http(self, connection: Carrier, request: Request) -> HttpStream:
         return AsgiHttp(connection, request, self)
