@@ -147,9 +147,12 @@ class RedisCompatChannelLayer(CompatProcess):
         if self._sessions.get(session.loop) is session:
             del self._sessions[session.loop]
         with self._lock:
-            if session.reader is not self._reader:
+            reader = self._reader
+            if reader is not None and session.reader is not reader:
                 return
             self._reader = None
+        if reader is None and not self.inbox.watched():
+            return
         # Readers on other loops need the inboxes read there.
         self._sessions.ask_one(self._listen)
 

@@ -228,14 +228,19 @@ class CompatReader:
             self._owner.inbox_unavailable(error)
         return reads_inboxes and not self._closing
 
-    async def close(self) -> None:
-        """End the pop so that nothing it takes is lost, then close; who still waits gets ``LayerUnavailable``."""
+    async def settle(self) -> None:
+        """End the pop so that nothing it takes is lost; there is no other."""
+        self._closing = True
+        await self.fence()
+
+    def close(self) -> asyncio.Task[None] | None:
+        """Close the connection; who still waits gets ``LayerUnavailable``. Returns an attempt that has to be ended."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-        await self.fence()
         self._line.close()
         self._takers.fail(LayerUnavailable("the channel layer was closed while this waited for a message"))
+        return self._line.attempt
 
     def drop(self) -> None:
         """:meth:`close` when the loop cannot run."""
@@ -255,9 +260,13 @@ class CompatSession(LoopSession):
         self.reader = reader
         super().__init__(loop, on_end)
 
-    async def _close_all(self) -> None:
-        await self.reader.close()
+    async def _settle_all(self) -> None:
+        await self.reader.settle()
+
+    def _close_all(self) -> list[asyncio.Task[None]]:
+        attempt = self.reader.close()
         self.link.close()
+        return [each for each in (attempt, self.link.attempt) if each is not None]
 
     def _drop_all(self) -> None:
         self.reader.drop()

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import hiredis
@@ -30,7 +30,7 @@ from fastchannels.layers.redis.scripts import ALL, Script
 
 Argument: TypeAlias = "str | bytes | int | float"
 Sink: TypeAlias = Callable[[Any], None]
-Opened = TypeVar("Opened", bound=tuple[Any, ...])  #: a connection, and what it was answered
+T = TypeVar("T")
 
 _MORE: Final = object()
 #: Messages, and bytes of them, that one script call takes (MOST in common.lua). A call that has them leaves at once:
@@ -39,6 +39,8 @@ BATCH_MESSAGES: Final = 128
 BATCH_BYTES: Final = 1 << 20
 #: Bytes that one read takes. A connection keeps a buffer of that size: a fresh one for each read would be as large.
 READ_SIZE: Final = 65_536
+#: Seconds before an attempt to connect that is to end is told so again.
+ONCE_MORE: Final = 0.1
 #: How often in ``reconnect_timeout`` a silent connection is looked at; it may stay silent for one look longer.
 LOOKS: Final = 5
 
@@ -198,7 +200,8 @@ async def _attempt(address: Address, commands: Sequence[tuple[Argument, ...]]) -
         connection.write(b"".join(pack(*command) for command in commands))
         await done
     except BaseException:
-        if done.done() and not done.cancelled():
+        # Nobody asks it any more what became of the connection.
+        if not done.cancel() and not done.cancelled():
             done.exception()
         if connection._transport is None:
             sock.close()
@@ -207,27 +210,41 @@ async def _attempt(address: Address, commands: Sequence[tuple[Argument, ...]]) -
     return connection, replies
 
 
-async def _within(seconds: float, opening: Coroutine[Any, Any, Opened]) -> Opened:
-    """What ``opening`` comes to. Whatever it opened is closed where nobody gets it: past ``seconds``, or cancelled.
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns; after ``seconds`` it is cancelled and this raises ``TimeoutError``.
 
-    ``asyncio.wait_for`` has two faults before Python 3.12: a cancellation in the turn of the result is not seen, and a
-    result that comes in spite of its own cancellation is lost.
+    It runs in the task of the caller: ``asyncio.wait_for`` up to Python 3.11 drops the connection that comes in the
+    turn in which it is cancelled, or forgets the cancellation.
     """
-    task = asyncio.ensure_future(opening)
-    try:
-        await asyncio.wait((task,), timeout=seconds)
-        if not task.done():
-            raise TimeoutError(f"no answer in {seconds:.1f} s")
-        return task.result()
-    except BaseException:
+    loop, task, late = asyncio.get_running_loop(), asyncio.current_task(), False
+    timer: asyncio.TimerHandle
+    assert task is not None
+
+    def end() -> None:
+        nonlocal late, timer
+        late = True
         task.cancel()
-        task.add_done_callback(_close_opened)
+        # A step inside that ended in this very turn may have taken this for its own.
+        timer = loop.call_later(ONCE_MORE, end)
+
+    timer = loop.call_later(seconds, end)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if late:
+            raise TimeoutError(f"no answer in {seconds:.1f} s") from None
         raise
+    finally:
+        timer.cancel()
 
 
-def _close_opened(task: asyncio.Future[Any]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result()[0].abort()
+async def gone(attempts: Iterable[asyncio.Task[None]]) -> None:
+    """End attempts to connect; what they had opened is closed then."""
+    waiting = set(attempts)
+    while waiting:
+        for attempt in waiting:
+            attempt.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=ONCE_MORE)
 
 
 async def _find(place: Place) -> Address:
@@ -240,7 +257,7 @@ async def _find(place: Place) -> Address:
         while True:
             commands = [*await sentinel.greeting_on_loop(), place.question, ("PING",)]
             try:
-                connection, replies = await _within(ASK_TIMEOUT, _attempt(sentinel, commands))
+                connection, replies = await within(ASK_TIMEOUT, _attempt(sentinel, commands))
             except (OSError, ReplyError) as error:
                 sentinel = steps.throw(error)
             else:
@@ -274,7 +291,7 @@ async def connect(
     attempts = Attempts(outage)
     while True:
         try:
-            connection, replies, address = await _within(attempts.timeout(), _reach(place, commands))
+            connection, replies, address = await within(attempts.timeout(), _reach(place, commands))
         except (OSError, ReplyError) as error:
             await asyncio.sleep(attempts.failed(error))
         else:
@@ -338,7 +355,9 @@ class Link:
         self._loop = loop
         self._outage = outage
         self.connection: Connection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        #: The attempt to connect.
+        self.attempt: asyncio.Task[None] | None = None
+        self._closed = False
         self.outbox = Outbox(loop, self._schedule, self._send_now, most=BATCH_MESSAGES, most_bytes=BATCH_BYTES)
         self._unwritten: list[_Request] = []
         self._sent: deque[_Request] = deque()
@@ -430,8 +449,10 @@ class Link:
         self._scheduled = False
         connection = self.connection
         if connection is None:
-            if self._connecting is None:
-                self._connecting = self._loop.create_task(self._connect())
+            if self._closed:
+                self._fail(LayerUnavailable("the channel layer was closed"), unwritten=True)
+            elif self.attempt is None:
+                self.attempt = self._loop.create_task(self._connect())
             return
         if self._again:
             return
@@ -505,7 +526,7 @@ class Link:
                 self._outage.address, self._outage, [("SCRIPT", "LOAD", script.source) for script in ALL]
             )
         except BaseException as error:
-            self._connecting = None
+            self.attempt = None
             self._fail(
                 error
                 if isinstance(error, LayerUnavailable)
@@ -515,7 +536,7 @@ class Link:
             if not isinstance(error, LayerUnavailable):
                 raise
             return
-        self._connecting = None
+        self.attempt = None
         connection.on_reply, connection.on_lost = self._on_reply, self._on_lost
         self.connection = connection
         if connection.lost:
@@ -549,12 +570,11 @@ class Link:
             request.sink(error)
 
     def close(self) -> None:
-        """Close the connection; what waits for a reply fails."""
+        """Close the connection for good; what waits for a reply fails. An :attr:`attempt` has to be ended."""
+        self._closed = True
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        if self._connecting is not None:
-            self._connecting.cancel()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.on_lost = lambda error: None

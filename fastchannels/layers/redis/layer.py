@@ -182,11 +182,15 @@ class RedisChannelLayer(ProcessSide):
             del self._sessions[session.loop]
             del self._sender.outboxes[session.loop]
         with self._lock:
-            if not self._readers or session.seats[0].inbox is not self._readers[0]:
+            readers = self._readers
+            if readers and session.seats[0].inbox is not readers[0]:
                 return
             self._readers = ()
-        for shard in range(len(self.shards)):
-            self.inbox_lost(shard)
+        if readers:
+            for shard in range(len(self.shards)):
+                self.inbox_lost(shard)
+        elif not self.inbox.watched():
+            return
         # Readers on other loops need the inbox read there.
         self._sessions.ask_one(self._listen)
 

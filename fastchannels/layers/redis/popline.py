@@ -43,7 +43,9 @@ class PopLine(abc.ABC):
         self._outage = outage
         self._owner = owner
         self.connection: Connection | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        #: The attempt to connect.
+        self.attempt: asyncio.Task[None] | None = None
+        self._closed = False
         self._wanted: tuple[tuple[str, ...], int] | None = None
         self._written = False
         self._replies: list[Any] = []
@@ -68,8 +70,7 @@ class PopLine(abc.ABC):
         self._wanted = keys, count
         connection = self.connection
         if connection is None:
-            if self._connecting is None:
-                self._connecting = self._loop.create_task(self._connect())
+            self._open()
             return
         self._written = True
         self._asked_at = self._loop.time()
@@ -119,10 +120,13 @@ class PopLine(abc.ABC):
             connection.abort()
         if self._owner.on_unavailable(error) and wanted is not None:
             self._wanted = wanted
-            if self._connecting is None:
-                self._connecting = self._loop.create_task(self._connect(ROUND_PAUSE))
+            self._open(ROUND_PAUSE)
 
-    async def _connect(self, pause: float = 0.0) -> None:
+    def _open(self, pause: float = 0.0) -> None:
+        if self.attempt is None and not self._closed:
+            self.attempt = self._loop.create_task(self._connect(pause))
+
+    async def _connect(self, pause: float) -> None:
         try:
             while True:
                 if pause:
@@ -138,7 +142,7 @@ class PopLine(abc.ABC):
                         self._wanted = None
                         return
         finally:
-            self._connecting = None
+            self.attempt = None
         self._multi = bool(replies[0]) and replies[0][0] is not None
         self._replies = []
         self.connection = connection
@@ -156,10 +160,9 @@ class PopLine(abc.ABC):
         self._written = False
         if self._wanted is not None:
             self._owner.on_lost()
-        if self._wanted is not None and self._connecting is None:
+        if self._wanted is not None:
             # One that is lost again right away is not asked in a tight loop.
-            pause = ROUND_PAUSE if self._loop.time() - self._asked_at < ROUND_PAUSE else 0.0
-            self._connecting = self._loop.create_task(self._connect(pause))
+            self._open(ROUND_PAUSE if self._loop.time() - self._asked_at < ROUND_PAUSE else 0.0)
 
     def forget(self) -> None:
         """Take back a pop that was not written yet."""
@@ -174,10 +177,9 @@ class PopLine(abc.ABC):
                 await asyncio.wait_for(self._idle, CLOSE_TIMEOUT)
 
     def close(self) -> None:
-        """Close the connection, whatever it waits for."""
+        """Close the connection for good, whatever it waits for. An :attr:`attempt` has to be ended."""
+        self._closed = True
         self._wanted, self._written = None, False
-        if self._connecting is not None:
-            self._connecting.cancel()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.on_lost = lambda error: None

@@ -110,6 +110,7 @@ class ChannelReader:
         self._asked: set[str] = set()
         self._arming = False
         self._waking = False
+        self._closing = False
         self._refused_wake = False
         self._skip = len(keys.queue(""))
 
@@ -138,6 +139,8 @@ class ChannelReader:
     def _arm(self) -> None:
         self._arming = False
         takers = self._takers
+        if self._closing:
+            return
         if self._line.blocked:
             if self._asked != set(takers):
                 self.wake()
@@ -193,13 +196,19 @@ class ChannelReader:
         self._takers.fail(error)
         return False
 
-    async def close(self) -> None:
-        """End the pop so that nothing it takes is lost, then close; who still waits gets ``LayerUnavailable``."""
+    async def settle(self) -> None:
+        """End the pop so that nothing it takes is lost; there is no other."""
+        self._closing = True
         if self._line.blocked:
             self.wake()
             await self._line.settled()
+
+    def close(self) -> asyncio.Task[None] | None:
+        """Close the connection; who still waits gets ``LayerUnavailable``. Returns an attempt that has to be ended."""
+        self._closing = True
         self._line.close()
         self.on_unavailable(LayerUnavailable("the channel layer was closed while this waited for a message"))
+        return self._line.attempt
 
     def drop(self) -> None:
         self._line.drop()
@@ -339,8 +348,8 @@ class InboxReader:
         self._owner.inbox_unavailable(error)
         return not self._closing
 
-    async def close(self) -> None:
-        """End the pop so that nothing it takes is lost, then close."""
+    async def settle(self) -> None:
+        """End the pop so that nothing it takes is lost; there is no other, and no heartbeat."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
@@ -349,7 +358,14 @@ class InboxReader:
             with contextlib.suppress(LayerUnavailable, asyncio.TimeoutError):
                 await asyncio.wait_for(fence, CLOSE_TIMEOUT)
                 await self._line.settled()
+
+    def close(self) -> asyncio.Task[None] | None:
+        """Close the connection. Returns an attempt that has to be ended."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._line.close()
+        return self._line.attempt
 
     def drop(self) -> None:
         if self._timer is not None:

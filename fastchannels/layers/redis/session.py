@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeVar
 
-from fastchannels.layers.redis.connection import Link
+from fastchannels.layers.redis.connection import Link, gone
 from fastchannels.layers.redis.keys import Keys
 from fastchannels.layers.redis.readers import ChannelReader, InboxReader
 
@@ -31,12 +31,18 @@ class Seat:
         if self._watch is not None:
             self._watch.cancel()
 
-    async def close(self) -> None:
+    async def settle(self) -> None:
         self._end_watch()
         if self.inbox is not None:
-            await self.inbox.close()
-        await self.channels.close()
+            await self.inbox.settle()
+        await self.channels.settle()
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """Close the connections at once. Returns attempts to connect that have to be ended."""
+        self._end_watch()
+        attempts = [self.inbox.close() if self.inbox is not None else None, self.channels.close()]
         self.link.close()
+        return [attempt for attempt in (*attempts, self.link.attempt) if attempt is not None]
 
     def drop(self) -> None:
         self._end_watch()
@@ -76,10 +82,13 @@ class LoopSession(abc.ABC):
             return
         self._ended = True
         self._on_end(self)
-        await self._close_all()
-        # The transports report the end of their sockets in the next two rounds of the loop.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        try:
+            await self._settle_all()
+        finally:
+            await gone(self._close_all())
+            # The transports report the end of their sockets in the next two rounds of the loop.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     def drop(self) -> None:
         """Give up the sockets without the loop: it is closed, or belongs to the parent process."""
@@ -87,7 +96,12 @@ class LoopSession(abc.ABC):
         self._drop_all()
 
     @abc.abstractmethod
-    async def _close_all(self) -> None: ...
+    async def _settle_all(self) -> None:
+        """End the pops so that nothing they take is lost."""
+
+    @abc.abstractmethod
+    def _close_all(self) -> list[asyncio.Task[None]]:
+        """Close the connections at once. Returns attempts to connect that have to be ended."""
 
     @abc.abstractmethod
     def _drop_all(self) -> None: ...
@@ -102,8 +116,11 @@ class Session(LoopSession):
         self.seats = tuple(seats)
         super().__init__(loop, on_end)
 
-    async def _close_all(self) -> None:
-        await asyncio.gather(*(seat.close() for seat in self.seats))
+    async def _settle_all(self) -> None:
+        await asyncio.gather(*(seat.settle() for seat in self.seats))
+
+    def _close_all(self) -> list[asyncio.Task[None]]:
+        return [attempt for seat in self.seats for attempt in seat.close()]
 
     def _drop_all(self) -> None:
         for seat in self.seats:
@@ -127,13 +144,19 @@ class Sessions(dict[asyncio.AbstractEventLoop, S]):
                 on_end(session)
 
     def ask_one(self, call: Callable[[], object]) -> None:
-        """Have ``call()`` run on one of the loops, if there is any."""
+        """Have ``call()`` run on one of the loops, if there is any whose session does not end before."""
         for loop in list(self):
             try:
-                loop.call_soon_threadsafe(call)
+                loop.call_soon_threadsafe(self._on_asked, loop, call)
             except RuntimeError:  # closed meanwhile
                 continue
             return
+
+    def _on_asked(self, loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+        if loop in self:
+            call()
+        else:
+            self.ask_one(call)
 
     def leave_to_parent(self) -> None:
         """In a forked child: the descriptors here are closed without a word to Redis."""

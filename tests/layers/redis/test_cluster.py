@@ -17,6 +17,7 @@ from fastchannels.layers.redis.sentinel import MasterUnknown
 from ..contract import ContractTests
 from ..waits import HELLO, soon, until
 from .clusters import Cluster, clustered
+from .endings import run_many
 from .test_sentinel import FAILOVER, Traffic
 from .test_shards import name_at
 
@@ -103,6 +104,10 @@ def test_what_cannot_be(entry: Any, text: str) -> None:
 def test_prefix_without_a_tag() -> None:
     with pytest.raises(InvalidChannelLayerError, match="prefix"):
         RedisChannelLayer(hosts=[{"cluster": [("a", 1)]}], prefix="{x}")
+
+
+def test_loops_that_end_at_any_step_leave_nothing_behind(make_layer: Any, view_of: Any) -> None:
+    assert run_many(make_layer, view_of, 30) == (0, [])
 
 
 async def test_a_node_named_as_a_server(cluster: Cluster, make_layer: Any) -> None:

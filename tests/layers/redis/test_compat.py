@@ -19,6 +19,7 @@ from ..redis_server import RedisServer, running
 from ..waits import DEADLINE, HELLO, in_child, in_thread, soon, until
 from . import compat_fixtures
 from .channels_redis_peer import channels_redis_peer
+from .endings import run_many
 from .sentinels import Replicated, replicated
 
 make_layer, view_of = compat_fixtures.make_layer, compat_fixtures.view_of
@@ -276,6 +277,7 @@ async def test_idle_readers_send_nothing(server: RedisServer, make_layer: Any) -
     with server.client() as redis:
         reader = layer._session().reader
         await until(lambda: reader._line.blocked and not reader._waking)
+        await layer.pending("a")  # what was sent before has been answered
         redis.config_resetstat()
         await asyncio.sleep(0.5)
         assert set(redis.info("commandstats")) <= {"cmdstat_config", "cmdstat_config|resetstat", "cmdstat_info"}
@@ -359,6 +361,10 @@ async def test_redis_away(tmp_path: Path, make_layer: Any) -> None:
         # The inbox is tried again without end, for receivers that are attached.
         await soon(layer.send(name, HELLO))
         assert await soon(layer.receive(name)) == HELLO
+
+
+def test_loops_that_end_at_any_step_leave_nothing_behind(make_layer: Any, view_of: Any) -> None:
+    assert run_many(make_layer, view_of, 100) == (0, [])
 
 
 def test_fork_with_live_connections(make_layer: Any) -> None:

@@ -186,7 +186,7 @@ async def test_nothing_stays_open_when_connecting_is_cancelled(
     """In the very turn in which an answer came."""
     address = parse_host(server.url)
     opened: list[connection.Connection] = []
-    attempt = connection._attempt
+    made, check = connection.Connection.connection_made, connection.require_master
 
     class Asked:
         question = ("PING",)
@@ -195,14 +195,17 @@ async def test_nothing_stays_open_when_connecting_is_cancelled(
             yield address
             return address
 
-    async def cancelled_at_its_end(*arguments: Any) -> Any:
-        result = await attempt(*arguments)
-        opened.append(result[0])
-        if len(opened) == number:
-            task.cancel()
-        return result
+    def on_made(line: connection.Connection, transport: asyncio.BaseTransport) -> None:
+        opened.append(line)
+        made(line, transport)
 
-    monkeypatch.setattr(connection, "_attempt", cancelled_at_its_end)
+    def on_last_reply(reply: Any) -> None:
+        check(reply)
+        if len(opened) == number:
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    monkeypatch.setattr(connection.Connection, "connection_made", on_made)
+    monkeypatch.setattr(connection, "require_master", on_last_reply)
     task = asyncio.ensure_future(connect(cast(Any, Asked()), Outage(address, DEADLINE), []))
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -262,4 +262,4 @@ async def test_beats_of_before_and_after_a_loss() -> None:
     await answer(link.beats[10], 0)
     await answer(link.pings[4], b"PONG")
     assert told == ["store_lost", "reannounce", "store_back"]
-    await reader.close()
+    reader.close()

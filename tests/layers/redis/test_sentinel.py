@@ -16,6 +16,7 @@ from fastchannels.layers.redis.sentinel import MasterUnknown, Sentinels, parse_s
 from ..contract import ContractTests
 from ..redis_server import free_port
 from ..waits import HELLO, soon, until
+from .endings import run_many
 from .sentinels import Replicated, replicated
 
 #: Seconds from the death of a master to work on the next: the Sentinels take half of one to notice, then they vote.
@@ -103,6 +104,10 @@ def test_forms() -> None:
 def test_what_cannot_be(entry: Any, text: str) -> None:
     with pytest.raises(InvalidChannelLayerError, match=text):
         parse_sentinels(entry)
+
+
+def test_loops_that_end_at_any_step_leave_nothing_behind(make_layer: Any, view_of: Any) -> None:
+    assert run_many(make_layer, view_of, 60) == (0, [])
 
 
 async def test_a_sentinel_that_is_away_is_passed_over(redundant: Replicated, make_layer: Any) -> None:

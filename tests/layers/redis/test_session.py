@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from fastchannels.layers.redis.popline import ListLine
+from fastchannels.layers.redis.session import Sessions
+
 from ..redis_server import RedisServer
 from ..waits import DEADLINE, HELLO, in_thread, soon, until
+from .endings import run_many
 
 
 async def test_sharing_one_process_among_loops_and_threads(make_layer: Any) -> None:
@@ -49,6 +53,27 @@ async def test_reader_moves_to_a_loop_that_lives(make_layer: Any) -> None:
     assert await soon(received) == HELLO
 
 
+def test_a_loop_that_ends_before_it_took_over_passes_it_on() -> None:
+    class Loop:
+        def __init__(self) -> None:
+            self.calls: list[Any] = []
+
+        def call_soon_threadsafe(self, call: Any, *arguments: Any) -> None:
+            self.calls.append(lambda: call(*arguments))
+
+    first, second = Loop(), Loop()
+    sessions: Any = Sessions({first: None, second: None})  # type: ignore[dict-item]
+    asked: list[bool] = []
+    sessions.ask_one(lambda: asked.append(True))
+    del sessions[first]
+    for call in first.calls + second.calls:
+        call()
+    assert asked == []
+    for call in second.calls:
+        call()
+    assert asked == [True]
+
+
 def test_fifty_runs_leave_no_client_behind(server: RedisServer, make_layer: Any) -> None:
     layer = make_layer()
 
@@ -65,6 +90,49 @@ def test_fifty_runs_leave_no_client_behind(server: RedisServer, make_layer: Any)
         while len(redis.client_list()) > before and time.monotonic() < ends:
             time.sleep(0.01)
         assert len(redis.client_list()) <= before
+
+
+def test_two_hundred_loops_that_end_at_any_step_leave_nothing_behind(
+    server: RedisServer, make_layer: Any, view_of: Any
+) -> None:
+    with server.client() as redis:
+        before = len(redis.client_list())
+        assert run_many(make_layer, view_of, 200) == (0, [])
+        ends = time.monotonic() + DEADLINE
+        while len(redis.client_list()) > before and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert len(redis.client_list()) <= before
+
+
+async def test_what_is_sent_as_the_layer_closes_ends(make_layer: Any) -> None:
+    """It opens no connection that nobody would close."""
+    layer = make_layer()
+    await layer.send("jobs", HELLO)
+    link = layer._session().seats[0].link
+    late = asyncio.ensure_future(layer.send("jobs", HELLO))
+    await asyncio.sleep(0)
+    link.close()
+    with pytest.raises(ConnectionError, match="closed"):
+        await soon(late)
+    asked = link.call("PING")
+    with pytest.raises(ConnectionError, match="closed"):
+        await soon(asked)
+    assert link.attempt is None
+    await layer.close()
+
+
+async def test_close_asks_for_no_more_messages(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that stay until the end do not have the pop asked once more: what it took would be lost."""
+    layer = make_layer()
+    waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("jobs", await layer.new_channel())]
+    await until(lambda: layer._session().seats[0].channels._line.blocked and layer._reader._line.blocked)
+    asked: list[Any] = []
+    monkeypatch.setattr(ListLine, "pop", lambda line, *pop: asked.append(pop))
+    await layer.close()
+    assert asked == []
+    for task in waiting:
+        with pytest.raises(ConnectionError, match="closed"):
+            await soon(task)
 
 
 async def test_close_loses_no_message(make_layer: Any, view_of: Any) -> None:
