@@ -3,6 +3,7 @@
 Configured without ``DJANGO_SETTINGS_MODULE``, which the processes that some tests start would inherit.
 """
 
+import gc
 import random
 
 import django
@@ -21,6 +22,13 @@ django.setup()
 def same_draws(request):
     """A test that draws random values draws the same ones in each run."""
     random.seed(request.node.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """What a module left unclosed is told there, and not in the later test in which the collector would meet it."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
 
 
 @pytest.fixture
