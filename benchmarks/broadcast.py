@@ -75,10 +75,12 @@ def _peer(commands: dict[str, tuple[str, ...]], layer: str, fast: bool = False) 
 
 LOCAL, REDIS = "fastchannels, local", "fastchannels, Redis"
 CHANNELS, CHANNELS_SLOW = "Channels 4 on fastchannels", "Channels 4 on fastchannels, no fast dispatch"
+NATIVE = "Channels 4 on fastchannels, native groups"
 CORE, PUBSUB, CEILING = "uvicorn, channels_redis", "uvicorn, pubsub", "ceiling: a loop of send() in C"
 ROOM = {
     LOCAL: Rival(OURS, _CHANNEL_MODE, "local", _site("local", True), "django"),
     REDIS: Rival(OURS, _CHANNEL_MODE, "redis", _site("redis", True), "django"),
+    NATIVE: Rival(OURS, _ours("native"), "local", _site("local", True), "channels"),
     CHANNELS: Rival(OURS, _ours("application"), "local", _site("local", True), "channels"),
     CHANNELS_SLOW: Rival(OURS, _ours("application"), "local", _site("local", False), "channels"),
     "daphne, channels_redis": _peer(_daphne("application"), "core"),
@@ -94,12 +96,15 @@ ECHO = {
     "uvicorn, our fast dispatch": Rival(PEERS, _uvicorn("echo"), "local", _site("local", True), "channels, uvicorn"),
 }
 #: Up to how many members a rival is asked: beyond, a message takes it many seconds.
-MOST = {LOCAL: 1 << 20, CEILING: 1 << 20, REDIS: 10_000, PUBSUB: 10_000}
+MOST = {LOCAL: 1 << 20, NATIVE: 1 << 20, CEILING: 1 << 20, REDIS: 10_000, PUBSUB: 10_000}
 TARGETS = (
     Target(WORK, 30, CORE),
     Target(WORK, 15, PUBSUB),
     Target(WORK, 0.6, CEILING),
     Target(LAST, 20, CORE),
+    Target(WORK, 30, CORE, NATIVE),
+    Target(WORK, 15, PUBSUB, NATIVE),
+    Target(WORK, 0.6, CEILING, NATIVE),
     Target(WORK, 4, PUBSUB, CHANNELS),
     Target(WORK, 1.5, PUBSUB, CHANNELS_SLOW),
 )
