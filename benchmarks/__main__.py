@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import broadcast, kernels, layers, local, servers, servers_memory, talk
@@ -20,8 +21,6 @@ from benchmarks.parts import ROOT, redis_server, wanted
 from benchmarks.records import Figures, Row, Scenario, rows_of
 from benchmarks.storage import keep
 from benchmarks.terminal import Progress, lines
-
-REPORT = ROOT / "benchmarks" / "report"
 
 
 class Suite(NamedTuple):
@@ -87,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     add("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
     add("--members", nargs="*", type=int, default=[10, 100, 1000], help="sockets of a room (10 100 1000)")
     add("--processes", nargs="*", type=int, default=[1], help="server processes of a room (1)")
+    add("--report", type=Path, default=ROOT / "benchmarks" / "report", help="where records and page are written")
     add("--page", action="store_true", help="measure nothing; make the page of the records that are there")
     return found
 
@@ -128,10 +128,10 @@ def main() -> None:
             with ExitStack() as stack:
                 for rows in measured(name, SUITES[name](options, stack), options):
                     print(*lines(rows), sep="\n", flush=True)
-                    keep(REPORT, name, about, rows)
+                    keep(options.report, name, about, rows)
         print(f"\n{time.monotonic() - started:.0f} s")
-    page = write_page(REPORT)
-    print(f"records and the page of plots: {page.relative_to(ROOT)}")
+    page = write_page(options.report)
+    print(f"records and the page of plots: {os.path.relpath(page)}")
 
 
 if __name__ == "__main__":

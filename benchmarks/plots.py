@@ -46,11 +46,11 @@ def brief(value: float, along: str = "") -> str:
     return f"{value:g}"
 
 
-def steps(low: float, high: float, at_most: int = 6) -> list[float]:
-    """Round numbers between two positive ones for a logarithmic axis: 1, 2, 5, 10, ..., or powers of ten when many."""
+def steps(low: float, high: float, at_most: int = 8) -> list[float]:
+    """Round numbers between two positive ones on a logarithmic axis: 1, 2, 5, 10, ..., or fewer of them."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
-    for parts in ((1, 2, 5), (1,)):
+    for parts in ((1, 2, 5), (1, 3), (1,)):
         found = [part * 10.0**power for power in powers for part in parts if low <= part * 10.0**power <= high]
         if len(found) <= at_most:
             return found

@@ -11,6 +11,7 @@ need redis-server redis-server
 command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || needed+=(chromium)
 need chromedriver chromium-driver
 need openssl openssl
+need valgrind valgrind
 [ ${#needed[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
