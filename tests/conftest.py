@@ -24,11 +24,11 @@ def same_draws(request):
     random.seed(request.node.nodeid)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item, nextitem):
-    """What a module left unclosed is told there, and not in the later test in which the collector would meet it."""
-    if nextitem is None or nextitem.path != item.path:
-        gc.collect()
+@pytest.fixture(autouse=True, scope="module")
+def nothing_unclosed():
+    """What a module left unclosed is told at its end, and not in the later test in which the collector meets it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
