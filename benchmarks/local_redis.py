@@ -1,4 +1,4 @@
-"""fastchannels.layers.local beside fastchannels.layers.redis, in the scenarios of ``layers.py``: processes and drivers are the same.
+"""fastchannels.layers.local beside fastchannels.layers.redis, in the scenarios of ``layers.py`` with the same drivers.
 
 The local layer's processes share a directory of their own, Redis' a server of their own, for each run.
 """
