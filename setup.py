@@ -26,6 +26,7 @@ C_UNITS: dict[str, list[str]] = {
     "entries": [],
     "exchange": [],
     "fanout": [],
+    "groups": [],
     "http": ["fc_http"],
     "http1": [],
     "inbox": [],

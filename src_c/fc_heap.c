@@ -185,6 +185,7 @@ uint32_t fc_heap_make_hashed(fc_heap *h, int table, uint64_t hash, const char *n
         fc_queue *q = (fc_queue *)e;
         q->head = q->tail = q->process = FC_NIL;
         q->count = q->members = q->rotor = 0;
+        atomic_store_explicit(&q->waits, 0, memory_order_relaxed);
         memset(q->watchers, 0, sizeof q->watchers);
     } else {
         ((fc_group *)e)->first = FC_NIL;
@@ -282,6 +283,7 @@ fc_status fc_heap_append(fc_heap *h, uint32_t queue, const fc_item *item) {
     }
     q->tail = index;
     q->count++;
+    atomic_store_explicit(&q->waits, 1, memory_order_relaxed);
     h->header->pushed++;
     return FC_OK;
 }
@@ -322,8 +324,10 @@ void fc_heap_drop_head(fc_heap *h, fc_queue *q) {
     /* The first block goes first: with it the message is gone, and nobody can be given it a second time. */
     atomic_store_explicit(&b->state, FC_FREE, memory_order_release);
     q->head = b->first.after;
-    if (q->head == FC_NIL)
+    if (q->head == FC_NIL) {
         q->tail = FC_NIL;
+        atomic_store_explicit(&q->waits, 0, memory_order_relaxed);
+    }
     q->count--;
     for (; blocks; blocks--) {
         uint32_t next;

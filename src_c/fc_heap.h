@@ -53,9 +53,11 @@ typedef struct fc_queue {
     fc_named named;      /* an ordinary channel, or "!<client id>": the inbox of a process */
     uint32_t head, tail; /* first blocks of messages */
     uint32_t count;
-    uint32_t members; /* memberships that name this channel: they keep the queue */
-    uint32_t process; /* owner of an inbox; FC_NIL for an ordinary channel */
-    uint32_t rotor;   /* where the search for a sleeping waiter starts, so that readers take turns */
+    uint32_t members;       /* memberships that name this channel: they keep the queue */
+    uint32_t process;       /* owner of an inbox; FC_NIL for an ordinary channel */
+    uint32_t rotor;         /* where the search for a sleeping waiter starts, so that readers take turns */
+    _Atomic uint32_t waits; /* whether anything may wait, to be read without the lock */
+    uint32_t unused;
     uint64_t watchers[FC_WAITER_WORDS];
 } fc_queue;
 

@@ -105,6 +105,7 @@ static int keep_queue(fc_heap *h, void *slot, uint32_t index) {
     }
     q->head = q->tail = FC_NIL;
     q->count = q->members = q->rotor = 0;
+    atomic_store_explicit(&q->waits, 1, memory_order_relaxed);
     memset(q->watchers, 0, sizeof q->watchers);
     return good_name(h, FC_QUEUES, &q->named);
 }
@@ -282,6 +283,8 @@ static const char *check_messages(fc_heap *h) {
         }
         if (count != q->count || last != q->tail)
             return "a queue's count or tail is wrong";
+        if (count && !atomic_load_explicit(&q->waits, memory_order_relaxed))
+            return "a queue hides what waits in it";
         if (q->process != FC_NIL) {
             const fc_process *p = (const fc_process *)fc_heap_used(h, FC_PROCS, q->process);
             if (!p || p->queue != i)

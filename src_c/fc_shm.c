@@ -291,6 +291,7 @@ fc_status fc_shm_enrol(fc_shm *s, fc_text id, char why[FC_SHM_WHY]) {
     p->queue = queue;
     p->marks = 0;
     s->slot = slot;
+    s->inbox = queue;
     s->generation = ++p->generation;
     q->process = slot;
     fc_heap_commit(&p->entry);

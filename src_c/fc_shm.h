@@ -18,7 +18,7 @@
 
 #include "fc_common.h"
 
-enum { FC_SHM_VERSION = 2, FC_SHM_WHY = 320, FC_SHM_LOCK_SECONDS = 10, FC_SHM_KEEP_MS = 400 };
+enum { FC_SHM_VERSION = 3, FC_SHM_WHY = 320, FC_SHM_LOCK_SECONDS = 10, FC_SHM_KEEP_MS = 400 };
 
 typedef struct fc_shm fc_shm;
 typedef struct fc_waiter_handle fc_waiter_handle;
@@ -105,6 +105,8 @@ fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t star
 /* The same, and FC_ERR_OS with errno EBUSY rather than wait for the lock. */
 fc_status fc_shm_take_at_once(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most,
                               uint8_t *buffer, uint64_t size, uint64_t *used, uint32_t *count);
+/* 0: nothing waits in the inbox of this process that was sent before this call. Takes no lock. */
+int fc_shm_waits(fc_shm *s);
 /* Unexpired messages of a channel, and how long the oldest of them has waited. */
 fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *age_ns);
 /* Wakes a sleeper of the channel when a message waits: for a reader that was woken and will not take it. */

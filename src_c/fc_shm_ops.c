@@ -172,8 +172,11 @@ static fc_status take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t star
         while (q && *count < most && room) {
             (void)fc_heap_expire(h, q, w.now);
             const fc_block *b = q->head == FC_NIL || h->damaged ? NULL : fc_heap_head(h, q);
-            if (!b)
+            if (!b) {
+                if (q->head == FC_NIL) /* which a repair does not say */
+                    atomic_store_explicit(&q->waits, 0, memory_order_relaxed);
                 break;
+            }
             uint64_t text = (uint64_t)b->first.length + b->first.target_length;
             uint64_t need = (sizeof(fc_taken) + text + 7) & ~UINT64_C(7);
             if (need > size - *used) {
@@ -212,6 +215,11 @@ fc_status fc_shm_take(fc_shm *s, const fc_text *names, uint32_t n, uint32_t star
 fc_status fc_shm_take_at_once(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most,
                               uint8_t *buffer, uint64_t size, uint64_t *used, uint32_t *count) {
     return take(s, names, n, start, most, buffer, size, used, count, 1);
+}
+
+int fc_shm_waits(fc_shm *s) {
+    fc_queue *q = (fc_queue *)fc_heap_used(&s->heap, FC_QUEUES, s->inbox);
+    return q && atomic_load_explicit(&q->waits, memory_order_relaxed);
 }
 
 static uint64_t oldest(fc_heap *h, const fc_queue *q, uint64_t now) {

@@ -15,6 +15,7 @@ struct fc_shm {
     int file;
     uint32_t slot; /* of this process */
     uint32_t generation;
+    uint32_t inbox; /* its queue */
     char path[4096];
 };
 

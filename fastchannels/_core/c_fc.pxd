@@ -196,6 +196,7 @@ cdef extern from "fc_shm.h" nogil:
                           uint64_t size, uint64_t *used, uint32_t *count) noexcept
     fc_status fc_shm_take_at_once(fc_shm *s, const fc_text *names, uint32_t n, uint32_t start, uint32_t most,
                                   uint8_t *buffer, uint64_t size, uint64_t *used, uint32_t *count) noexcept
+    int fc_shm_waits(fc_shm *s) noexcept
     fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *age_ns) noexcept
     fc_status fc_shm_nudge(fc_shm *s, fc_text channel) noexcept
     fc_status fc_shm_mark(fc_shm *s, fc_text channel, int full) noexcept

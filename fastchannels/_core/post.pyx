@@ -16,13 +16,14 @@ from fastchannels._core.wake cimport running_loop
 MORE = -1
 
 cdef enum:
+    MAX_KNOWN = 16384
     ROOM = 65536  # bytes for the entries of one load, but for a longer one
 
 
 cdef class Post:
     """What a layer sends and takes through ``segment`` (None: not open), where there is nothing else to do.
 
-    ``addresses`` are those of the names that were checked. :meth:`load` and :meth:`hand_out` pass the entries of this
+    ``addresses`` are those of the names that were checked; on ``loop`` the inbox of this process is read. :meth:`load` and :meth:`hand_out` pass the entries of this
     process's inbox on; they run on one thread at a time. Raises ``SegmentGone`` and what a ``Segment`` raises.
     """
 
@@ -30,7 +31,9 @@ cdef class Post:
     cdef Inbox _inbox
     cdef uint32_t _expiry_ms
     cdef public Segment segment
+    cdef public object loop
     cdef readonly dict addresses
+    cdef set _groups, _channels
     cdef readonly uint64_t sent, taken
     cdef readonly bint handing
     # Entries that were taken out of the segment and not handed out yet: `left` of them, from `at` of `buffer` on.
@@ -47,6 +50,8 @@ cdef class Post:
         self._inbox = inbox
         self._expiry_ms = expiry_ms
         self.addresses = {}
+        self._groups = set()
+        self._channels = set()
         self.length = -1
 
     def __dealloc__(self):
@@ -77,6 +82,21 @@ cdef class Post:
         if message is not None:
             self.taken += 1
         return message
+
+    # HOT: benchmarks/local_redis.py
+    def joins(self, group, channel):
+        """Whether a membership may change at once: names that :meth:`know` was told, on ``loop``, and nothing before it."""
+        return (
+            group in self._groups and channel in self._channels and self.left == 0 and not self.handing
+            and self.segment is not None and not self.segment.something_waits() and running_loop() is self.loop
+        )
+
+    def know(self, group, channel):
+        """Remember a checked group, and a checked process-local channel of this process."""
+        for known, name in ((self._groups, group), (self._channels, channel)):
+            if len(known) >= MAX_KNOWN:
+                known.clear()
+            known.add(name)
 
     def load(self, Segment segment not None, str inbox not None, uint32_t most):
         """Take up to ``most`` entries out of ``inbox``, unless some are left."""

@@ -17,8 +17,9 @@ cdef class Segment:
     cdef int begin(self) except -1
     cdef int end(self) except -1
     cdef list take_from(self, list channels, uint32_t start, uint32_t most, uint64_t size)
+    cdef bint something_waits(self) noexcept
     cdef int post(self, Address to, bytes payload, uint32_t expiry_ms) except -1
-    cdef bytes pop(self, str channel)
+    cpdef bytes pop(self, str channel)
     cdef uint64_t fill(
         self, str inbox, uint32_t most, uint8_t *buffer, uint64_t size, uint32_t *count) except? 0xFFFFFFFFFFFFFFFF
 

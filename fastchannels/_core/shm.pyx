@@ -14,9 +14,9 @@ from fastchannels._core.c_fc cimport (
     FC_ADD, FC_AIMED, FC_DISCARD, FC_ERR_CLOSED, FC_ERR_FORMAT, FC_ERR_FULL, FC_ERR_NOMEM, FC_ERR_OS, FC_ERR_RANGE,
     FC_ERR_VERSION, FC_GROUP, FC_MESSAGE, FC_NEED_DATA, FC_OK, FC_SHM_VERSION, FC_SHM_WHY, FC_WIPED,
     fc_shm, fc_shm_abandon, fc_shm_add, fc_shm_add_channel, fc_shm_address, fc_shm_check, fc_shm_close, fc_shm_count,
-    fc_shm_counts,    fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_list, fc_shm_mark, fc_shm_nudge,
-    fc_shm_open, fc_shm_pending, fc_shm_post, fc_shm_publish, fc_shm_send, fc_shm_send_local, fc_shm_skip, fc_shm_take, fc_shm_take_at_once, fc_shm_wipe,
-    fc_aim, fc_listed, fc_status, fc_taken, fc_text,
+    fc_shm_counts, fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_list,
+    fc_shm_mark, fc_shm_nudge, fc_shm_open, fc_shm_pending, fc_shm_post, fc_shm_publish, fc_shm_skip, fc_shm_take,
+    fc_shm_take_at_once, fc_shm_waits, fc_shm_wipe, fc_aim, fc_listed, fc_status, fc_taken, fc_text,
     fc_waiter_arm, fc_waiter_close, fc_waiter_disarm, fc_waiter_fd, fc_waiter_handle, fc_waiter_open,
     fc_wake_drain, fc_wake_wait,
 )
@@ -177,30 +177,13 @@ cdef class Segment:
 
     def send(self, str channel not None, bytes payload not None, uint32_t capacity, uint32_t expiry_ms):
         """Append to an ordinary channel: ``SENT``, ``FULL`` (it holds ``capacity``) or ``NO_ROOM``."""
-        cdef fc_text name = text_of(channel)
-        cdef const uint8_t *data = <const uint8_t *> PyBytes_AS_STRING(payload)
-        cdef uint64_t length = <uint64_t> PyBytes_GET_SIZE(payload)
-        cdef fc_status status
-        self.begin()
-        with nogil:
-            status = fc_shm_send(self.handle, name, data, length, capacity, expiry_ms)
-        self.end()
-        return outcome(status, self)
+        return self.post(Address("", channel, capacity), payload, expiry_ms)
 
     def send_local(
         self, str process not None, str channel not None, bytes payload not None, uint32_t capacity, uint32_t expiry_ms
     ):
         """Append to the inbox of ``process``: also ``GONE``. ``FULL``: the channel is marked, or the inbox is full."""
-        cdef fc_text owner = text_of(process)
-        cdef fc_text name = text_of(channel)
-        cdef const uint8_t *data = <const uint8_t *> PyBytes_AS_STRING(payload)
-        cdef uint64_t length = <uint64_t> PyBytes_GET_SIZE(payload)
-        cdef fc_status status
-        self.begin()
-        with nogil:
-            status = fc_shm_send_local(self.handle, owner, name, data, length, capacity, expiry_ms)
-        self.end()
-        return outcome(status, self)
+        return self.post(Address(process, channel, capacity), payload, expiry_ms) if process else GONE
 
     def take(self, list channels not None, uint32_t start=0):
         """``(channel, payload)`` of the next message of any of ``channels``, or None. Looks at ``start`` first."""
@@ -268,6 +251,10 @@ cdef class Segment:
             if names != few:
                 free(names)
 
+    cdef bint something_waits(self) noexcept:
+        """False: nothing waits in the inbox of this process that was sent before."""
+        return self.handle == NULL or self.closing or fc_shm_waits(self.handle) != 0
+
     # HOT: benchmarks/local.py
     cdef int post(self, Address to, bytes payload, uint32_t expiry_ms) except -1:
         """Append a message: an outcome."""
@@ -286,7 +273,7 @@ cdef class Segment:
         return outcome(status, self)
 
     # HOT: benchmarks/local.py
-    cdef bytes pop(self, str channel):
+    cpdef bytes pop(self, str channel):
         """The payload of the next message of ``channel``, or None."""
         cdef uint64_t stack[WORDS]
         cdef fc_text name = text_of(channel)
@@ -308,10 +295,6 @@ cdef class Segment:
             raise_for(status, self)
         taken = self.take_from([channel], 0, 1, used)
         return taken[0][3] if taken else None
-
-    def take_one(self, str channel not None):
-        """The payload of the next message of ``channel``, or None."""
-        return self.pop(channel)
 
     # HOT: benchmarks/local.py
     cdef uint64_t fill(

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import Any, ClassVar, Final, TypeAlias
 
 from fastchannels import conf
+from fastchannels._core.groups import LocalGroups
 from fastchannels._core.inbox import Inbox
 from fastchannels._core.names import check_channel_name, check_group_name, process_of
 from fastchannels._core.queue import Receiver
@@ -30,7 +31,6 @@ from fastchannels.exceptions import ChannelFull, MessageTooLarge
 from fastchannels.layers.aim import Aim, Served, aim_of, members_of
 from fastchannels.layers.codec import Codec, make_codec
 from fastchannels.layers.drops import DropLog
-from fastchannels.layers.groups import LocalGroups
 from fastchannels.layers.names import Names
 from fastchannels.layers.notices import Notices, check_notice
 from fastchannels.layers.options import seconds, whole

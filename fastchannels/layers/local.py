@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastchannels import conf
-from fastchannels._core.names import check_channel_name, process_of
+from fastchannels._core.names import check_channel_name, check_group_name, process_of
+from fastchannels._core.wake import running_loop
 from fastchannels.exceptions import InvalidChannelLayerError
 from fastchannels.layers.aim import Aim, parse_aimed
 from fastchannels.layers.base import ChannelLayer, Message
@@ -35,6 +36,8 @@ T = TypeVar("T")
 DEFAULT_SIZE = 64 * 1024 * 1024
 #: Entries of the inbox that are taken at a time.
 _BATCH = 256
+#: Groups without a member that this process is still in, at most.
+_MAX_EMPTIED = 1024
 #: Names whose addresses are remembered, at most; past it all are worked out again.
 _MAX_ADDRESSES = 16_384
 
@@ -112,12 +115,13 @@ class LocalChannelLayer(ChannelLayer):
             self._segment.abandon()
         self._segment = None
         self._loops = {}
-        #: which of them reads the inbox
-        self._reader: LocalLoop | None = None
+        self._read_with(None)
         self._thread = threading.local()
         self._lock = threading.RLock()
         self._turn = itertools.count()
         self._inbox_name = f"!{self.client_id}"
+        #: groups that have no member here any more, and that this process is still a member of
+        self._emptied: set[str] = set()
         #: group: number of the last add by another process that was carried out here
         self._seen: dict[str, int] = {}
         #: channels of this process that are full, and what was under way to them when they became so
@@ -138,6 +142,7 @@ class LocalChannelLayer(ChannelLayer):
             if self._segment is None or self._segment.closed:
                 segment = Segment(self.path, self.size, self.client_id)
                 self._seen.clear()
+                self._emptied.clear()
                 for group in self.groups.groups():
                     segment.join(group)
                 self._segment = self._post.segment = segment
@@ -163,7 +168,7 @@ class LocalChannelLayer(ChannelLayer):
         for context in list(self._loops.values()):
             context.end()
         self._loops.clear()
-        self._reader = None
+        self._read_with(None)
         segment, self._segment = self._segment, None
         self._post.segment = None
         if segment is not None:
@@ -187,7 +192,7 @@ class LocalChannelLayer(ChannelLayer):
             if self._reader is context:
                 while self._drain():
                     pass
-                self._reader = None
+                self._read_with(None)
             context.end()
         if not any(other.loop.is_running() for other in list(self._loops.values())):
             self._release()
@@ -256,15 +261,6 @@ class LocalChannelLayer(ChannelLayer):
             self._received += message is not None
         return message
 
-    def _take_one(self, channel: str) -> bytes | None:
-        segment = self._segment
-        if segment is not None:
-            try:
-                return segment.take_one(channel)
-            except SegmentGone:
-                pass
-        return self._ask(lambda segment: segment.take_one(channel))
-
     def _push_sync(self, channel: str, payload: bytes) -> None:
         if "!" not in channel:
             capacity = self.get_capacity(channel)
@@ -286,14 +282,14 @@ class LocalChannelLayer(ChannelLayer):
             self._drain_here()
 
     async def _pop(self, channel: str) -> bytes:
-        taken = self._take_one(channel)
+        taken = self._ask(lambda segment: segment.pop(channel))
         while taken is None:
             context = self._context()
             future = context.wait(channel)
             try:
                 await future
                 # Nothing is awaited between this and the return: a cancelled receive has taken nothing.
-                taken = self._take_one(channel)
+                taken = self._ask(lambda segment: segment.pop(channel))
             finally:
                 context.unwait(channel, future, taken is not None)
         return taken
@@ -351,15 +347,23 @@ class LocalChannelLayer(ChannelLayer):
         if outcome:
             self._outcome(outcome, channel)
 
-    async def _join(self, group: str, channel: str) -> None:
-        if "!" in channel and process_of(channel) == self.client_id:
-            self._listen()
-            if self._drain_here():
-                # A late join must not outlive the socket that it was for (D-11).
-                if not self.inbox.is_closed(channel) and self.groups.add(group, channel):
-                    self._outcome(self._ask(lambda segment: segment.join(group)), channel)
+    # HOT: benchmarks/local_redis.py
+    async def group_add(self, group: str, channel: str) -> None:
+        if not self._post.joins(group, channel):
+            self._check_names(group, channel)
+            if self._own_mark not in channel:
+                self._join_sync(group, channel)
                 return
-        self._join_sync(group, channel)
+            self._listen()
+            if not self._drain_here():
+                self._join_sync(group, channel)
+                return
+        # A late join must not outlive the socket that it was for (D-11).
+        if not self.inbox.is_closed(channel) and self.groups.add(group, channel):
+            if group in self._emptied:
+                self._emptied.discard(group)
+            else:
+                self._outcome(self._ask(lambda segment: segment.join(group)), channel)
 
     def _leave_sync(self, group: str, channel: str) -> None:
         if "!" not in channel:
@@ -369,15 +373,40 @@ class LocalChannelLayer(ChannelLayer):
             if outcome:
                 self._outcome(outcome, channel)
 
-    async def _leave(self, group: str, channel: str) -> None:
-        if "!" in channel and process_of(channel) == self.client_id and self._drain_here():
-            if self.groups.discard(group, channel):
-                self._group_emptied(group)
-            return
-        self._leave_sync(group, channel)
+    # HOT: benchmarks/local_redis.py
+    async def group_discard(self, group: str, channel: str) -> None:
+        if not self._post.joins(group, channel):
+            self._check_names(group, channel)
+            if self._own_mark not in channel or not self._drain_here():
+                self._leave_sync(group, channel)
+                return
+        if self.groups.discard(group, channel):
+            self._group_emptied(group)
+
+    def _check_names(self, group: str, channel: str) -> None:
+        check_group_name(group)
+        check_channel_name(channel)
+        if self._own_mark in channel:
+            self._post.know(group, channel)
+
+    _join, _leave = group_add, group_discard
 
     def _group_emptied(self, group: str) -> None:
-        self._ask(lambda segment: segment.leave(group, self._seen.pop(group, 0)))
+        self._emptied.add(group)
+        if len(self._emptied) >= _MAX_EMPTIED or self._reader is None:
+            self._leave_emptied()
+
+    def _leave_emptied(self) -> None:
+        """End this process's memberships in groups that have no member here any more."""
+
+        def leave(segment: Segment) -> None:
+            while self._emptied:
+                group = self._emptied.pop()
+                if group not in self.groups:
+                    segment.leave(group, self._seen.pop(group, 0))
+
+        if self._emptied:
+            self._ask(leave)
 
     def _publish_sync(self, group: str, payload: bytes) -> None:
         self._publish_to((group,), payload)
@@ -422,6 +451,7 @@ class LocalChannelLayer(ChannelLayer):
         self._overshoot.clear()
         self._post.forget()
         self._seen.clear()
+        self._emptied.clear()
         super()._forget_local()
 
     def statistics(self) -> dict[str, Any]:
@@ -449,18 +479,23 @@ class LocalChannelLayer(ChannelLayer):
                 context = self._loops[loop] = LocalLoop(self, loop)
         return context
 
+    def _read_with(self, reader: LocalLoop | None) -> None:
+        """Let ``reader`` read the inbox of this process, or nobody."""
+        self._reader = reader
+        self._post.loop = None if reader is None else reader.loop
+
     def _listen(self) -> None:
         context = self._context()
         reader = self._reader
         # One loop reads the inbox, for all; another takes over when that one has stopped.
         if reader is not context and (reader is None or not reader.loop.is_running()):
-            self._reader = context
+            self._read_with(context)
             context.serve()
 
     def _drain_here(self) -> bool:
         """Hand out what the inbox holds, when the running loop is the one that does. False: it is not."""
         reader = self._reader
-        if reader is None or reader.loop is not asyncio._get_running_loop():
+        if reader is None or reader.loop is not running_loop():
             return False
         for _ in range(BATCHES):
             if self._drain() < _BATCH:
@@ -518,6 +553,7 @@ class LocalChannelLayer(ChannelLayer):
             self._seen[group] = int.from_bytes(payload[:8], "big")
             if not self.inbox.is_closed(target):
                 if self.groups.add(group, target):
+                    self._emptied.discard(group)
                     self._ask(lambda segment: segment.join(group))
             elif not self.groups.members(group):
                 self._group_emptied(group)
@@ -528,4 +564,5 @@ class LocalChannelLayer(ChannelLayer):
         elif kind == shm.WIPED:
             self._overshoot.clear()
             self._seen.clear()
+            self._emptied.clear()
             super()._forget_local()

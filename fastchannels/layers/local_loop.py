@@ -143,9 +143,10 @@ class LocalLoop:
         self.timer = self.loop.call_later(TICK, self.tick)
         layer = self.layer
         layer._keep()
+        layer._leave_emptied()
         reader = layer._reader
         if reader is not None and reader is not self and not reader.loop.is_running():
-            layer._reader = self
+            layer._read_with(self)
         self.ticks += 1
         if self.ticks % TICKS_TO_HOUSEKEEP == 0 and layer._reader is self:
             layer._housekeep()

@@ -123,6 +123,34 @@ static void batches_fill_the_buffer_and_no_more(void) {
     finish(s);
 }
 
+static void waits_is_told_without_the_lock(void) {
+    fc_shm *s = fresh("a", 1 << 20);
+    CHECK_EQ(fc_shm_waits(s), 0);
+    CHECK_EQ(fc_shm_join(s, text("g")), FC_OK);
+    CHECK_EQ(put(s, "jobs", "x", 1), FC_OK);
+    CHECK_EQ(fc_shm_waits(s), 0);
+    CHECK_EQ(fc_shm_send_local(s, text("a"), text("x.a!1"), (const uint8_t *)"x", 1, 9, 60000), FC_OK);
+    CHECK(fc_shm_waits(s));
+    CHECK_EQ(fc_shm_send_local(s, text("a"), text("x.a!1"), (const uint8_t *)"x", 1, 9, 1), FC_OK);
+    CHECK_EQ(get(s, "!a"), 1);
+    CHECK(fc_shm_waits(s));
+    fc_shm_skip(s, 2000000);
+    CHECK_EQ(get(s, "!a"), -1);
+    CHECK_EQ(fc_shm_waits(s), 0);
+    CHECK_EQ(fc_shm_wipe(s), FC_OK);
+    CHECK_EQ(fc_shm_waits(s), 0);
+    /* Whoever repairs the segment lets its owner look. */
+    fc_wakes w;
+    CHECK_EQ(fc_shm_enter(s, &w), FC_OK);
+    s->heap.damaged = 1;
+    CHECK_EQ(fc_shm_exit(s, &w, FC_OK), FC_ERR_FORMAT);
+    CHECK(fc_shm_waits(s));
+    CHECK_EQ(get(s, "!a"), -1);
+    CHECK_EQ(fc_shm_waits(s), 0);
+    CHECK(fc_shm_check(s) == NULL);
+    finish(s);
+}
+
 static void capacity_expiry_and_room(void) {
     static uint8_t big[100000];
     uint32_t count;
@@ -620,8 +648,8 @@ static void what_is_no_segment_is_refused(void) {
     CHECK_EQ(unlink(place), 0);
 }
 
-FC_TEST_MAIN(TEST(sizes_and_order), TEST(batches_fill_the_buffer_and_no_more), TEST(capacity_expiry_and_room),
-             TEST(queues_come_and_go), TEST(local_names_and_marks), TEST(groups), TEST(aims),
-             TEST(a_push_wakes_one_sleeper_in_turn), TEST(a_dead_sleeper_swallows_nothing),
+FC_TEST_MAIN(TEST(sizes_and_order), TEST(batches_fill_the_buffer_and_no_more), TEST(waits_is_told_without_the_lock),
+             TEST(capacity_expiry_and_room), TEST(queues_come_and_go), TEST(local_names_and_marks), TEST(groups),
+             TEST(aims), TEST(a_push_wakes_one_sleeper_in_turn), TEST(a_dead_sleeper_swallows_nothing),
              TEST(killed_at_any_instruction), TEST(recovery_changes_nothing_that_is_whole),
              TEST(scribbles_are_survived), TEST(what_is_no_segment_is_refused))

@@ -133,6 +133,33 @@ def test_full_and_late_names_take_another_way(rig: Rig) -> None:
     assert rig.inbox.unread("x!3") == 1
 
 
+async def test_a_membership_changes_at_once_when_nothing_is_before_it(rig: Rig) -> None:
+    post, name = rig.post, rig.know(f"x.{ME}!1")
+    assert not post.joins("g", name)
+    post.know("g", name)
+    assert not post.joins("g", name)  # this loop does not read the inbox
+    post.loop = asyncio.get_running_loop()
+    assert post.joins("g", name)
+    assert not post.joins("h", name)
+    assert not post.joins("g", "x.b!1")
+    assert not await asyncio.to_thread(post.joins, "g", name)
+    for n in range(2):
+        post.send(name, {"n": n})
+        assert not post.joins("g", name)
+    post.load(rig.segment, INBOX, 1)
+    assert not post.joins("g", name)
+    post.hand_out(set(), {}, rig.other)
+    assert not post.joins("g", name)
+    rig.pump()
+    assert post.joins("g", name)
+    for n in range(20_000):  # names that are remembered are few enough
+        post.know(f"g{n}", name)
+    assert post.joins("g19999", name)
+    assert not post.joins("g", name)
+    rig.segment.close()
+    assert not post.joins("g19999", name)
+
+
 async def test_a_receiver_that_fails_badly_leaves_the_rest(rig: Rig) -> None:
     got: list[int] = []
 

@@ -67,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fc_text inbox = {data[0] & 1 ? "!bbbb" : "!aaaa", 5};
         number++;
         memcpy(bytes, &number, sizeof number);
+        memcpy(bytes + sizeof number, &number, sizeof number); /* behind the head of an aim */
         switch (what % 14) {
         case 0:
         case 1:
@@ -99,9 +100,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         case 10:
             (void)fc_shm_discard_channel(s, g, c);
             break;
-        case 11:
-            (void)fc_shm_publish(s, g, bytes, length, 40, 1000, UINT64_C(1) << (with & 63), &members, &full);
+        case 11: {
+            const fc_text groups[] = {g, c};
+            const fc_aim aim = {.head = sizeof number, .excluded = &c, .count = 1};
+            (void)fc_shm_publish(s, groups, 1 + (with >> 7), with & 64 && length >= aim.head ? &aim : NULL, bytes,
+                                 length, 40, 1000, UINT64_C(1) << (with & 63), &members, &full);
             break;
+        }
         case 12:
             /* Both clocks: two processes of one machine never disagree. */
             fc_shm_skip(sides[0], UINT64_C(10000000) * data[2]);

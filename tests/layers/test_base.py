@@ -96,7 +96,7 @@ class TestProcess:
         held, forked = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with layers[0].groups._lock, layers[0].drops._lock:
+            with layers[0].drops._lock:
                 held.set()
                 forked.wait(DEADLINE)
 

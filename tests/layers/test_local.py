@@ -81,6 +81,45 @@ class TestLocal(ContractTests):
         await until(lambda: layer.statistics()["segment"]["members"] == 0)
         assert layer.groups.groups() == []
 
+    async def test_membership_that_comes_back_before_the_group_was_left(
+        self, layer: ChannelLayer, other: ChannelLayer
+    ) -> None:
+        """The last member gone, the process leaves its group a little later, and at once when it is asked to."""
+        name = await layer.new_channel()
+        for n in range(3):
+            await layer.group_add("g", name)
+            await other.group_send("g", {"n": n})
+            assert await soon(layer.receive(name)) == {"n": n}
+            await layer.group_discard("g", name)
+        await other.group_send("g", {"n": 3})
+        await until(lambda: layer.statistics()["segment"]["members"] == 0)
+        await layer.group_add("g", name)
+        await other.group_send("g", {"n": 4})
+        assert await soon(layer.receive(name)) == {"n": 4}
+
+    async def test_flush_of_another_process_between_two_memberships(
+        self, layer: ChannelLayer, other: ChannelLayer
+    ) -> None:
+        name = await layer.new_channel()
+        await layer.group_add("g", name)
+        await layer.group_discard("g", name)
+        await other.flush()
+        await layer.group_add("g", name)
+        await other.group_send("g", HELLO)
+        assert await soon(layer.receive(name)) == HELLO
+
+    async def test_join_is_behind_what_was_sent_before(self, layer: ChannelLayer, other: ChannelLayer) -> None:
+        first, second = [await layer.new_channel() for _ in range(2)]
+        await layer.group_add("g", first)
+        for n in range(3):
+            await other.group_send("g", {"n": n})
+            await layer.group_add("g", second)
+            await layer.group_discard("g", second if n == 2 else first)
+            await layer.group_add("g", first)
+        assert [(await soon(layer.receive(first)))["n"] for _ in range(3)] == [0, 1, 2]
+        assert [(await soon(layer.receive(second)))["n"] for _ in range(2)] == [1, 2]
+        assert layer.inbox.unread(first) == layer.inbox.unread(second) == 0
+
     async def test_overshoot_is_kept_in_order(self, make_layer: MakeLayer, view_of: ViewOf) -> None:
         """What a sender was told is taken is not dropped when the name turns out to be full."""
         layer = make_layer(capacity=3)

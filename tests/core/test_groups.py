@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastchannels.layers.groups import LocalGroups
+from fastchannels._core.groups import LocalGroups
 
 
 def test_first_and_last_member() -> None:
