@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import broadcast, kernels, layers, local, servers, servers_memory, talk
+from benchmarks import broadcast, kernels, layers, local, local_redis, servers, servers_memory, talk
 from benchmarks.machine import machine
 from benchmarks.page import write_page
 from benchmarks.parts import ROOT, redis_server, wanted
@@ -44,8 +44,9 @@ def layer_scenarios(options: argparse.Namespace, stack: ExitStack) -> dict[str, 
 
 SUITES: dict[str, Callable[[argparse.Namespace, ExitStack], Suite]] = {
     "layers": lambda o, stack: Suite(layer_scenarios(o, stack), layers.missing),
-    "local": lambda o, _: Suite(
-        {title: Scenario(*row) for title, row in local.scenarios(o.seconds).items()}, nothing_missing
+    "local": lambda o, _: Suite(local.scenarios(o.seconds), nothing_missing),
+    "local_redis": lambda o, _: Suite(
+        {title: Scenario(*row) for title, row in local_redis.scenarios(o.seconds).items()}, nothing_missing
     ),
     "servers": lambda o, _: Suite(servers.scenarios(servers.ROWS, o.seconds), servers.missing),
     "http2": lambda o, _: Suite(servers.http2(o.seconds), servers.missing_http2),

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from benchmarks.parts import HERE, OURS, PEERS, free_port, lacks, next_record, running, wait_for_port
-from benchmarks.records import Figures
+from benchmarks.records import Figures, Target
 
 DRIVERS = HERE / "drivers"
 LAYERS = ("fastchannels", "core", "pubsub")
@@ -236,18 +236,39 @@ def missing(rival: str) -> str:
 class Scenario(NamedTuple):
     rivals: tuple[str, ...]
     measure: Callable[[str, Setting], Figures]
+    targets: tuple[Target, ...] = ()
 
 
+def ahead(figure: str, core: float, pubsub: float, *more: Target) -> tuple[Target, ...]:
+    """How many times better than channels_redis is wanted, and what else."""
+    return Target(figure, core, "core"), Target(figure, pubsub, "pubsub"), *more
+
+
+RATE, PAIRS, IDLE_CPU = "messages/s", "pairs/s", "client CPU, ms a second"
 SCENARIOS: dict[str, Scenario] = {
-    "64 sends in flight, one receive loop": Scenario((*LAYERS, RAW, REDIS_BENCHMARK), one_way),
-    "sequential round trip": Scenario((*LAYERS, RAW), round_trip),
-    "1,000 channels with a pending receive each, random sends": Scenario(LAYERS, many_channels),
-    "group of 1,000 in two processes": Scenario((LAYERS[0], ATTACHED, *LAYERS[1:]), two_processes),
-    "group of 5,000 in one process, group_send to last delivery": Scenario(
-        (LAYERS[0], ATTACHED, *LAYERS[1:]), large_group
+    "64 sends in flight, one receive loop": Scenario(
+        (*LAYERS, RAW, REDIS_BENCHMARK), one_way, ahead(RATE, 120, 20, Target("client CPU, µs a message", 6))
     ),
-    "Redis and the size of a group (ours)": Scenario(("10 members", "10,000 members"), cost_by_members),
-    "group_add and group_discard, 64 in flight, a group each": Scenario(LAYERS, partial(join_and_leave, apart=True)),
-    "group_add and group_discard, 64 in flight, one group": Scenario(LAYERS, join_and_leave),
-    "1,000 idle receivers": Scenario(LAYERS, idle),
+    "sequential round trip": Scenario(
+        (*LAYERS, RAW), round_trip, ahead("p50, µs", 10, 2, Target("p50, µs", 1 / 1.6, RAW))
+    ),
+    "1,000 channels with a pending receive each, random sends": Scenario(LAYERS, many_channels, ahead(RATE, 100, 15)),
+    "group of 1,000 in two processes": Scenario(
+        (LAYERS[0], ATTACHED, *LAYERS[1:]),
+        two_processes,
+        ahead("deliveries/s", 25, 2.5, Target("client CPU, µs a delivery", 1.2)),
+    ),
+    "group of 5,000 in one process, group_send to last delivery": Scenario(
+        (LAYERS[0], ATTACHED, *LAYERS[1:]), large_group, ahead("p50, ms", 20, 3)
+    ),
+    "Redis and the size of a group (ours)": Scenario(
+        ("10 members", "10,000 members"),
+        cost_by_members,
+        (Target("Redis instructions a group_send", 1 / 1.1, "10 members", "10,000 members"),),
+    ),
+    "group_add and group_discard, 64 in flight, a group each": Scenario(
+        LAYERS, partial(join_and_leave, apart=True), ahead(PAIRS, 50, 20)
+    ),
+    "group_add and group_discard, 64 in flight, one group": Scenario(LAYERS, join_and_leave, ahead(PAIRS, 50, 20)),
+    "1,000 idle receivers": Scenario(LAYERS, idle, ahead(IDLE_CPU, 1, 20)),
 }

@@ -27,6 +27,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.parts import HERE, ROOT
+from benchmarks.records import Figures, Scenario, Target
 from fastchannels.exceptions import ChannelFull
 from fastchannels.layers.local import LocalChannelLayer
 
@@ -35,8 +36,6 @@ SEQPACKET, PIPE, PING = "SOCK_SEQPACKET pair", "multiprocessing.Pipe", "uvloop o
 TEXT = "x" * 200
 BYTES = b"x" * 256
 PATIENCE = 30.0
-
-Figures = dict[str, float]
 
 
 class Child:
@@ -325,13 +324,23 @@ def segment_alone(rival: str, seconds: float) -> Figures:
     return {"messages/s, one thread": figures["alone"], "messages/s, two processes": figures["apart"]}
 
 
-def scenarios(seconds: float) -> dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]]:
+def scenarios(seconds: float) -> dict[str, Scenario]:
+    """By title."""
+    rate = "messages/s"
     return {
-        "local: 256 bytes one way, two processes": (
-            (OURS_INBOX, OURS, SEQPACKET, PIPE), partial(one_way, seconds=seconds)
+        "local: 256 bytes one way, two processes": Scenario(
+            (OURS_INBOX, OURS, SEQPACKET, PIPE),
+            partial(one_way, seconds=seconds),
+            (Target(rate, 1.5, SEQPACKET), Target(rate, 2, PIPE)),
         ),
-        "local: there and back": (("fastchannels", PING), partial(round_trip, seconds=seconds)),
-        "local: group of 5,000 in two processes": (("fastchannels",), partial(fan_out, seconds=seconds)),
-        "local: 1,000 idle receivers": (("fastchannels",), partial(idle, seconds=seconds)),
-        "local: the segment without Python": (("fastchannels",), partial(segment_alone, seconds=seconds)),
-    }  # fmt: skip
+        "local: there and back": Scenario(
+            ("fastchannels", PING), partial(round_trip, seconds=seconds), (Target("p50, µs", 1 / 2.5, PING),)
+        ),
+        "local: group of 5,000 in two processes": Scenario(
+            ("fastchannels",), partial(fan_out, seconds=seconds), (Target("deliveries/s", 1e6),)
+        ),
+        "local: 1,000 idle receivers": Scenario(("fastchannels",), partial(idle, seconds=seconds)),
+        "local: the segment without Python": Scenario(
+            ("fastchannels",), partial(segment_alone, seconds=seconds), (Target("messages/s, one thread", 5e6),)
+        ),
+    }

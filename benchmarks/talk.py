@@ -13,7 +13,7 @@ import os
 from functools import partial
 
 from benchmarks.parts import ORACLE, OURS, PEERS, Meter, Rival, free_port, lacks, next_record, serving
-from benchmarks.records import Figures, Scenario, share
+from benchmarks.records import Figures, Scenario, Target, share
 from benchmarks.servers_load import REQUEST, TEXT, Load, echo, loading
 
 DAPHNE1 = "from daphne.cli import CommandLineInterface; CommandLineInterface.entrypoint()"
@@ -74,8 +74,28 @@ def measure(name: str, load: Load, seconds: float) -> Figures:
     return figures | shares | {share("client"): got["client_cpu"] / got["seconds"]}
 
 
+WORK, SLOWEST = "per CPU-second", "p99, ms"
+TARGETS = {
+    "Django view": (
+        Target(WORK, 1, "gunicorn gthread"),
+        Target(SLOWEST, 1 / 1.5, "gunicorn gthread"),
+        Target(WORK, 2, "Channels 1.1.8"),
+    ),
+    "Django view, a connection a request": (
+        Target(WORK, 1, "gunicorn sync"),
+        Target(SLOWEST, 1 / 1.5, "gunicorn sync"),
+    ),
+    "WebSocket echo, 1 in flight": (
+        Target(WORK, 2, "Channels 4, uvicorn"),
+        Target(WORK, 1, "Channels 4, uvicorn", "fastchannels, Redis"),
+        Target(WORK, 20, "Channels 1.1.8"),
+    ),
+}
+
+
 def scenarios(seconds: float) -> dict[str, Scenario]:
     """By title."""
     return {
-        title: Scenario(rivals, partial(measure, load=load, seconds=seconds)) for title, (rivals, load) in ROWS.items()
+        title: Scenario(rivals, partial(measure, load=load, seconds=seconds), TARGETS.get(title, ()))
+        for title, (rivals, load) in ROWS.items()
     }
