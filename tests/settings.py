@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
 ]
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the others are slow by design
 ROOT_URLCONF = "tests.urls"
 SECRET_KEY = "only for the tests"
 SESSION_ENGINE = "django.contrib.sessions.backends.cache"
