@@ -21,7 +21,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from benchmarks.parts import HERE, OURS, PEERS, free_port, lacks, next_record, running, wait_for_port
-from benchmarks.records import Figures, Target
+from benchmarks.records import Figures, Target, share
 
 DRIVERS = HERE / "drivers"
 LAYERS = ("fastchannels", "core", "pubsub")
@@ -96,6 +96,8 @@ def sends(rival: str, setting: Setting, channels: int) -> Figures:
             sent = next_record(sender)
         got = next_record(receiver)
     return {
+        share("sender"): sent["cpu"] / setting.seconds,
+        share("receiver"): got["cpu"] / got["seconds"],
         "messages/s": got["received"] / got["seconds"],
         "client CPU, µs a message": (sent["cpu"] + got["cpu"]) / got["received"] * 1e6,
         "lost": sent["sent"] - got["received"],
@@ -154,7 +156,10 @@ def group(
         os.close(read_end)
         os.close(write_end)
     received = sum(each["received"] for each in got)
+    shares = {share(f"receiver {index + 1}"): each["cpu"] / each["seconds"] for index, each in enumerate(got)}
     return {
+        share("sender"): sent["cpu"] / setting.seconds,
+        **shares,
         "deliveries/s": sum(each["received"] / each["seconds"] for each in got),
         "client CPU, µs a delivery": (sent["cpu"] + sum(each["cpu"] for each in got)) / received * 1e6,
         "lost": sent["sent"] * members * processes - received,
@@ -164,14 +169,17 @@ def group(
     }
 
 
+def chosen(figures: Figures, *names: str) -> Figures:
+    """Those of ``figures``, and every share of a core."""
+    return {name: value for name, value in figures.items() if name in names or name.startswith(share(""))}
+
+
 def two_processes(rival: str, setting: Setting) -> Figures:
-    figures = group(rival, setting, 2, 500, 4)
-    return {name: figures[name] for name in ("deliveries/s", "client CPU, µs a delivery", "lost")}
+    return chosen(group(rival, setting, 2, 500, 4), "deliveries/s", "client CPU, µs a delivery", "lost")
 
 
 def large_group(rival: str, setting: Setting) -> Figures:
-    figures = group(rival, setting, 1, 5000, 1)
-    return {name: figures[name] for name in ("p50, ms", "Redis CPU, µs a group_send", "lost")}
+    return chosen(group(rival, setting, 1, 5000, 1), "p50, ms", "Redis CPU, µs a group_send", "lost")
 
 
 @contextlib.contextmanager
@@ -207,7 +215,8 @@ def cost_by_members(rival: str, setting: Setting) -> Figures:
 def join_and_leave(rival: str, setting: Setting, apart: bool = False) -> Figures:
     with driver(rival, "join_and_leave", setting, **({"apart": True} if apart else {})) as process:
         got = next_record(process)
-    return {"pairs/s": got["pairs"] / got["seconds"], "client CPU, µs a pair": got["cpu"] / got["pairs"] * 1e6}
+    figures = {"pairs/s": got["pairs"] / got["seconds"], "client CPU, µs a pair": got["cpu"] / got["pairs"] * 1e6}
+    return figures | {share("client"): got["cpu"] / got["seconds"]}
 
 
 def idle(rival: str, setting: Setting) -> Figures:
