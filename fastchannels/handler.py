@@ -22,7 +22,7 @@ from django.utils.functional import cached_property
 
 from fastchannels import exceptions
 from fastchannels.exceptions import ChannelFull, RequestAborted, RequestTimeout
-from fastchannels.message import Message
+from fastchannels.message import Message, pending_message_store
 
 __all__ = ["AsgiHandler", "AsgiRequest", "ViewConsumer"]
 
@@ -328,9 +328,15 @@ class ViewConsumer:
 
     def _send(self, message: Message, replies: Iterable[dict[str, Any]]) -> None:
         reply_channel = message.reply_channel
+        frame = pending_message_store.frame
         for reply in replies:
             if reply_channel is None:
                 worker_logger.error("the response to %s has no reply channel", message.get("path"))
+                return
+            if frame is not None and frame.replies is not None and "status" in reply and not reply.get("more_content"):
+                # Whole, so nothing is on its channel: it leaves with those of other requests.
+                frame.answered = True
+                frame.replies.add(reply_channel.name, reply)
                 return
             deadline = time.monotonic() + message.channel_layer.expiry
             while True:

@@ -50,7 +50,7 @@ RECEIVE_TIMEOUT = 0.5
 BATCH_TIME = 0.002
 BATCH = 32
 #: What is left of the longest run with each that is shorter.
-FADING = 0.9
+FADING = 0.75
 #: Tries, and seconds between them, to put a message back on a full channel.
 REQUEUE_TRIES = 10
 REQUEUE_PAUSE = 0.05

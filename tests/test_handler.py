@@ -11,7 +11,8 @@ from fastchannels import handler as handler_module
 from fastchannels.exceptions import RequestAborted, RequestTimeout
 from fastchannels.handler import AsgiHandler, AsgiRequest, ViewConsumer
 from fastchannels.message import Message
-from tests.talk import REPLY, make_layer, sent
+from fastchannels.replies import Replies
+from tests.talk import REPLY, inside_a_consumer, make_layer, sent
 
 CHUNK = 512 * 1024
 BODY = "http.request.body?0123456789abcdef"
@@ -288,6 +289,16 @@ class TestViewConsumer:
         ViewConsumer()(make_request_message(layer, "/stream/", query_string=b"parts=3"))
         assert blocker.is_set()
         assert "was given up" in caplog.text
+
+    @pytest.mark.parametrize(("path", "query", "waits"), [("/echo/", b"", True), ("/stream/", b"parts=2", False)])
+    def test_in_a_worker_a_whole_response_leaves_with_its_next_turn(self, layer, path, query, waits):
+        with inside_a_consumer() as frame:
+            frame.replies = Replies(layer)
+            ViewConsumer()(make_request_message(layer, path, query_string=query))
+            assert (len(frame.replies), frame.answered) == (int(waits), waits)
+            assert len(sent(layer)) == (0 if waits else 3)
+            frame.replies.send()
+            assert [reply["status"] for reply in sent(layer)] == [200] * waits
 
     def test_without_a_reply_channel(self, layer, caplog):
         ViewConsumer()(Message({"method": "GET", "path": "/echo/"}, "http.request", layer))
