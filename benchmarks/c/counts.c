@@ -99,7 +99,11 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } works[] = {{"frames", frames}, {"unmask", unmask}, {"bare-head", bare_head}, {"browser-head", browser_head}, {"names", names}};
+    } works[] = {{"frames", frames},
+                 {"unmask", unmask},
+                 {"bare-head", bare_head},
+                 {"browser-head", browser_head},
+                 {"names", names}};
     expect(count == 3, "counts WHAT TIMES");
     make_frames();
     for (size_t index = 0; index < sizeof works / sizeof *works; index++) {

@@ -473,6 +473,7 @@ each_shape = pytest.mark.parametrize(("name", "kind"), CASES)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the shapes that wait for it do not take minutes together."""
     monkeypatch.setattr("fastchannels.channel.FLUSH_PATIENCE", 0.4)
+    monkeypatch.setattr("fastchannels.worker.RECEIVE_TIMEOUT", 0.1)
 
 
 @each_shape

@@ -20,9 +20,9 @@ WORKERS = 3
 #: How the workers are replaced, one after the other: all at once or each for itself, and by which signal.
 DEPLOYS = [
     ("rolling", "SIGTERM"),
-    ("at once", "SIGTERM"),
     ("rolling", "SIGKILL"),
     ("at once", "SIGKILL"),
+    ("at once", "SIGTERM"),
     ("rolling", "SIGTERM"),
 ]
 #: Seconds without an answer after which a frame counts as lost: the server finds a dead worker after two or three.
@@ -104,7 +104,7 @@ async def test_no_socket_notices_that_all_workers_were_replaced(tmp_path: Path) 
         tasks = [asyncio.create_task(client.run(opened, running, ending)) for client in clients]
         running.set()
         for how, name in DEPLOYS:
-            await asyncio.sleep(3)
+            await asyncio.sleep(2)
             workers = await replace(site, workers, how, signal.Signals[name])
         await asyncio.sleep(2)
         ending.set()

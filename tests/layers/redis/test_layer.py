@@ -306,6 +306,7 @@ async def test_late_add_of_a_closed_channel_is_refused(server: RedisServer, make
 async def test_group_is_left_with_its_last_member(server: RedisServer, make_layer: Any, view_of: Any) -> None:
     layer = make_layer()
     other = view_of(layer)
+    layer.heartbeat = other.heartbeat = 0.5
     names = [await layer.new_channel() for _ in range(3)]
     for name in names:
         layer.attach(name, lambda message: None)
