@@ -1,5 +1,3 @@
-from cpython.object cimport PyObject
-
 from fastchannels._core.http1 cimport HttpStream, Shared
 
 
@@ -25,20 +23,3 @@ cdef class Exchange(HttpStream):
     cdef int ended(self, error) except -1
     cdef object message(self)
     cdef int take(self, message) except -1
-
-
-cdef class Run:
-    cdef Exchange exchange
-    cdef object coroutine, first
-    cdef int state
-
-    cdef int advance(self, value, PyObject **result) except -1
-    cdef int over(self, error) except -1
-
-
-cdef class Call:
-    cdef Exchange exchange
-    cdef object message, inner
-    cdef bint sends, spent
-
-    cdef int advance(self, value, PyObject **result) except -1

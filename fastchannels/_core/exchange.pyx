@@ -5,10 +5,23 @@ import sys
 from asyncio import CancelledError
 from asyncio.tasks import _enter_task, _leave_task
 
-cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from fastchannels._core.awaited cimport (
+    NEW,
+    OVER,
+    RETURNS,
+    STEPPING,
+    WAITING,
+    YIELDS,
+    Acts,
+    Awaited,
+    driven,
+    run_leaves,
+    run_raises,
+    run_step,
+)
 from fastchannels._core.http cimport Request
 from fastchannels._core.http1 cimport Http1, HttpStream, Shared
 
@@ -23,20 +36,13 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    /* Lets ``await`` take the outcome of our awaitables as a return value instead of a StopIteration. */
-    static void fc_set_send(PyObject *type, int (*step)(PyObject *, PyObject *, PyObject **)) {
-        ((PyTypeObject *)type)->tp_as_async->am_send = (sendfunc)(void (*)(void))step;
-    }
     static PyObject *fc_new(PyObject *type, PyObject *nothing) {
         return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, nothing, NULL);
     }
     """
-    void fc_set_send(object type, int (*step)(object, object, PyObject **) except -1)
     object fc_new(object type, object nothing)
 
 cdef enum:
-    RETURNS = 0
-    YIELDS = 1
     # What became of a message of the application.
     DONE = 0
     WAITS = 1  # for room, before the application goes on
@@ -102,6 +108,7 @@ cdef class Exchange(HttpStream):
         self.run()
 
     cdef object call(self):
+        # What awaits the application.
         cdef Request request = self.request
         cdef dict scope = make_scope(self.connection, request, "http", self.bridge.state)
         scope["method"] = request.method
@@ -112,15 +119,13 @@ cdef class Exchange(HttpStream):
         elif request.te_trailers and self.wire is not None:
             extensions["http.response.trailers"] = {}
         scope["extensions"] = extensions
-        coroutine = self.bridge.application(scope, self.receive, self.send)
-        # PyIter_Send takes coroutines; any other awaitable is awaited in one.
-        return coroutine if hasattr(coroutine, "send") else as_coroutine(coroutine)
+        return driven(self.bridge.application(scope, self.receive, self.send))
 
     cdef int run(self) except -1:  # HOT: http hello
         cdef PyObject *result = NULL
         cdef int status
         cdef object context, task, loop
-        cdef Run run
+        cdef Awaited run
         cdef Shared shared = self.shared
         if self.timeout > 0:
             self.progress()
@@ -135,8 +140,7 @@ cdef class Exchange(HttpStream):
         # for more than its identity, or when the step ends in a wait.
         context = PyContext_CopyCurrent()
         task = fc_new(FirstStep, ())
-        run = Run.__new__(Run)
-        run.exchange = self
+        run = run_of(self)
         set_run(task, (run, loop, context))
         PyContext_Enter(context)
         try:
@@ -148,8 +152,8 @@ cdef class Exchange(HttpStream):
         self.in_first_step = True
         run.state = STEPPING
         try:
-            run.coroutine = self.call()
-            status = PyIter_Send(run.coroutine, None, &result)
+            run.given = self.call()
+            status = PyIter_Send(run.given, None, &result)
         except BaseException as error:
             status = -1
             failure = error
@@ -157,8 +161,8 @@ cdef class Exchange(HttpStream):
         _leave_task(loop, task)
         PyContext_Exit(context)
         if status == YIELDS:
-            run.first = <object>result
-            Py_DECREF(run.first)
+            run.inner = <object>result
+            Py_DECREF(run.inner)
             run.state = WAITING
             task.begin()
             self.task = task
@@ -167,7 +171,7 @@ cdef class Exchange(HttpStream):
                 shared.flush_soon(self)
             return 0
         run.state = OVER
-        run.coroutine = None
+        run.given = None
         if status == RETURNS:
             Py_DECREF(<object>result)
             self.ended(None)
@@ -182,9 +186,8 @@ cdef class Exchange(HttpStream):
         return 0
 
     cdef int run_as_task(self, loop, bint eager) except -1:
-        cdef Run run = Run.__new__(Run)
+        cdef Awaited run = run_of(self)
         cdef Shared shared = self.shared
-        run.exchange = self
         self.in_first_step = eager
         task = asyncio.Task(run, loop=loop, eager_start=True) if eager else loop.create_task(run)
         self.in_first_step = False
@@ -254,20 +257,21 @@ cdef class Exchange(HttpStream):
 
     def receive(self):
         """``http.request`` until the body is complete, then ``http.disconnect`` when all is over (D-60)."""
-        cdef Call call = Call.__new__(Call)
-        call.exchange = self
+        cdef Awaited call = Awaited.__new__(Awaited)
+        call.acts = &CALL
+        call.owner = self
         return call
 
-    def send(self, message):  # HOT: http hello
+    def send(self, message not None):  # HOT: http hello
         """Take a message of the application. Waits while the client reads too slowly.
 
         Raises ``ClientDisconnected`` when the client left (D-58), ``ValueError`` or ``TypeError`` for a message that
         does not belong here.
         """
-        cdef Call call = Call.__new__(Call)
-        call.exchange = self
-        call.message = message
-        call.sends = True
+        cdef Awaited call = Awaited.__new__(Awaited)
+        call.acts = &CALL
+        call.owner = self
+        call.given = message
         return call
 
     def poll(self):
@@ -324,168 +328,67 @@ def raise_again(error):
     raise error
 
 
-async def as_coroutine(awaitable):
-    return await awaitable
+cdef object exchange_calls(owner):
+    return (<Exchange>owner).call()
 
 
-cdef enum:
-    NEW
-    STEPPING  # its first step
-    WAITING   # for what its first step ended in, which the task has not been given yet
-    GOING
-    OVER
+cdef int exchange_ends(owner, error) except -1:
+    (<Exchange>owner).ended(error)
+    return 0
 
 
-cdef class Run:
-    """The application of an exchange, as the coroutine of its task."""
+cdef int exchange_step(Awaited run, value, PyObject **result) except -1:
+    return run_step(run, value, result, exchange_calls, exchange_ends)
 
-    cdef int advance(self, value, PyObject **result) except -1:
-        cdef int status
-        if self.state == OVER:
-            Py_INCREF(None)
-            result[0] = <PyObject *>None
+
+cdef object exchange_raises(Awaited run, error):
+    return run_raises(run, error, exchange_ends)
+
+
+# Runs the application of an exchange: the coroutine of its task.
+cdef Acts RUN
+RUN.step = exchange_step
+RUN.raises = exchange_raises
+RUN.leaves = run_leaves
+
+
+cdef Awaited run_of(Exchange exchange):
+    cdef Awaited run = Awaited.__new__(Awaited)
+    run.acts = &RUN
+    run.owner = exchange
+    return run
+
+
+# HOT: http hello. ``await receive()`` or ``await send(message)``.
+cdef int call_step(Awaited call, value, PyObject **result) except -1:
+    cdef Exchange exchange = <Exchange>call.owner
+    cdef object outcome = None
+    cdef int taken
+    if call.inner is None:
+        if call.state != NEW:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        call.state = OVER
+        if call.given is not None:
+            taken = exchange.take(call.given)
+            if taken == WAITS:
+                call.inner = exchange.drained()
+            elif taken == OTHER:
+                call.inner = exchange.send_other(call.given)
+        else:
+            outcome = exchange.message()
+            if outcome is None:
+                call.inner = exchange.next_message()
+        if call.inner is None:
+            Py_INCREF(outcome)
+            result[0] = <PyObject *>outcome
             return RETURNS
-        if self.state == WAITING:
-            self.state = GOING
-            first, self.first = self.first, None
-            if first is not None:
-                Py_INCREF(first)
-                result[0] = <PyObject *>first
-                return YIELDS
-        try:
-            if self.state == NEW:
-                self.coroutine = self.exchange.call()
-                self.state = GOING
-            status = PyIter_Send(self.coroutine, value, result)
-        except BaseException as error:
-            self.over(error)
-            Py_INCREF(None)
-            result[0] = <PyObject *>None
-            return RETURNS
-        self.exchange.in_first_step = False
-        if status == RETURNS:
-            self.over(None)
-        return status
-
-    cdef int over(self, error) except -1:
-        self.state = OVER
-        self.coroutine = None
-        exchange, self.exchange = self.exchange, None
-        exchange.ended(error)
-        return 0
-
-    def send(self, value):
-        cdef PyObject *result = NULL
-        cdef int status = self.advance(value, &result)
-        outcome = <object>result
-        Py_DECREF(outcome)
-        if status == RETURNS:
-            raise StopIteration(outcome)
-        return outcome
-
-    def throw(self, kind, value=None, traceback=None):
-        error = value if value is not None else kind() if isinstance(kind, type) else kind
-        if traceback is not None:
-            error = error.with_traceback(traceback)
-        if self.state == WAITING:
-            # The task was cancelled before it was given what the first step waits for: as with any task, that is
-            # cancelled first, and the application learns of it by waiting.
-            self.state = GOING
-            first, self.first = self.first, None
-            if first is not None and isinstance(error, CancelledError) and first.cancel():
-                return first
-        if self.state in (NEW, OVER):
-            if self.state == NEW:
-                self.over(error)
-            raise error
-        try:
-            return self.coroutine.throw(error)
-        except StopIteration:
-            self.over(None)
-            raise
-        except BaseException as caught:
-            self.over(caught)
-        raise StopIteration
-
-    def close(self):
-        if self.coroutine is not None:
-            self.coroutine.close()
-
-    def __await__(self):
-        return self
-
-    def __next__(self):
-        return self.send(None)
+    return PyIter_Send(call.inner, value, result)
 
 
-@cython.freelist(16)
-cdef class Call:
-    """``await receive()`` or ``await send(message)``: acts when it is awaited, as a coroutine does."""
-
-    cdef int advance(self, value, PyObject **result) except -1:  # HOT: http hello
-        cdef Exchange exchange = self.exchange
-        cdef object outcome = None
-        cdef int taken
-        if self.inner is None:
-            if self.spent:
-                raise RuntimeError("cannot reuse already awaited coroutine")
-            self.spent = True
-            if self.sends:
-                taken = exchange.take(self.message)
-                if taken == WAITS:
-                    self.inner = exchange.drained()
-                elif taken == OTHER:
-                    self.inner = exchange.send_other(self.message)
-            else:
-                outcome = exchange.message()
-                if outcome is None:
-                    self.inner = exchange.next_message()
-            if self.inner is None:
-                Py_INCREF(outcome)
-                result[0] = <PyObject *>outcome
-                return RETURNS
-        return PyIter_Send(self.inner, value, result)
-
-    def send(self, value):
-        cdef PyObject *result = NULL
-        cdef int status = self.advance(value, &result)
-        outcome = <object>result
-        Py_DECREF(outcome)
-        if status == RETURNS:
-            raise StopIteration(outcome)
-        return outcome
-
-    def throw(self, kind, value=None, traceback=None):
-        error = value if value is not None else kind() if isinstance(kind, type) else kind
-        if traceback is not None:
-            error = error.with_traceback(traceback)
-        if self.inner is None:
-            self.spent = True
-            raise error
-        return self.inner.throw(error)
-
-    def close(self):
-        self.spent = True
-        if self.inner is not None:
-            self.inner.close()
-
-    def __await__(self):
-        return self
-
-    def __next__(self):
-        return self.send(None)
-
-
-cdef int run_send(self, value, PyObject **result) except -1:
-    return (<Run>self).advance(value, result)
-
-
-cdef int call_send(self, value, PyObject **result) except -1:
-    return (<Call>self).advance(value, result)
-
-
-fc_set_send(Run, run_send)
-fc_set_send(Call, call_send)
+cdef Acts CALL
+CALL.step = call_step
+CALL.raises = NULL
+CALL.leaves = NULL
 
 
 class FirstStep(asyncio.Task):

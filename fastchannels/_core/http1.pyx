@@ -11,7 +11,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 from fastchannels._core.http cimport CHUNKED_BODY, NO_BODY, HttpParser, Request, head_of
-from fastchannels._core.wire cimport Timed, Wire
+from fastchannels._core.wire cimport Sink, Timed, Wire
 
 from fastchannels._core.http import encode_interim
 
@@ -152,9 +152,11 @@ cdef class Http1(Wire):
         cdef HttpParser parser
         cdef Request request
         cdef Shared shared
+        cdef HttpStream stream
+        cdef Sink sink = self.sink  # held: what it takes may be its end
         self.bytes_in += nbytes
-        if self.sink is not None:
-            self.sink.take(self.room, nbytes)
+        if sink is not None:
+            sink.take(self.room, nbytes)
             return
         if type(self._parser) is not HttpParser or self._linger >= 0:
             self.received(self.view[:nbytes])
@@ -169,10 +171,10 @@ cdef class Http1(Wire):
             request = parser.whole(self.room, nbytes)
             if request is not None:
                 shared.running += 1
-                self._stream = shared.bridge.http(self, request)
+                self._stream = stream = shared.bridge.http(self, request)
                 if shared.observe is not None:
-                    self._stream.since = monotonic()
-                self._stream.run()
+                    stream.since = monotonic()
+                stream.run()
                 return
         parser.parse(self.room, nbytes)
         self.parsed()

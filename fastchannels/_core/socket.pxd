@@ -50,16 +50,5 @@ cdef class Mailbox:
     cdef int leave(self, waiter) except -1
 
 
-cdef class Receive:
-    cdef Mailbox mailbox
-    cdef object waiter    # the future that the receive waits on, or None
-
-
 cdef class Sender:
     cdef FrameStream stream
-
-
-cdef class Send:
-    cdef FrameStream stream
-    cdef object message
-    cdef object draining    # the iterator of the wait for room, or None

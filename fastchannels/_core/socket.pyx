@@ -9,33 +9,24 @@ import inspect
 import sys
 from asyncio import coroutines, current_task
 
-cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_CheckExact, PyDict_GetItem
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_INCREF
 from libc.limits cimport LLONG_MAX
 from libc.stdint cimport uint8_t
 
+from fastchannels._core.awaited cimport NEW, OVER, RETURNS, YIELDS, Acts, Awaited
 from fastchannels._core.websocket cimport FINISHED, OPEN, WebSocketConnection
 from fastchannels._core.wire cimport Clock, Sink, Wire
 
-cdef extern from *:
-    """
-    /* Lets ``await`` take the outcome of our awaitables as a return value instead of a StopIteration. */
-    static void fc_set_send(PyObject *type, int (*step)(PyObject *, PyObject *, PyObject **)) {
-        ((PyTypeObject *)type)->tp_as_async->am_send = (sendfunc)(void (*)(void))step;
-    }
-    """
-    void fc_set_send(object type, int (*step)(object, object, PyObject **) except -1)
+cdef extern from "Python.h":
     int PyIter_Send(object iterator, object value, PyObject **result) except -1
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
 cdef enum:
-    RETURNS = 0
-    YIELDS = 1
     TEXT = 1
     BINARY = 2
     CLOSE = 8
@@ -109,6 +100,7 @@ cdef class FrameStream(Sink):
 
     cdef int consume(self, const uint8_t *data, Py_ssize_t size) except -1:
         cdef WebSocketConnection ws = self.ws
+        cdef Mailbox mailbox
         cdef Py_ssize_t used
         cdef bint told
         while True:
@@ -116,17 +108,16 @@ cdef class FrameStream(Sink):
             data += used
             size -= used
             told = self.tell()
-            if self.mailbox is not None and told:
-                self.mailbox.wake()
+            mailbox = self.mailbox
+            if mailbox is not None and told:
+                mailbox.wake()
             if ws.ending():
                 self.client_ends(told)
                 return 0
-            if self.mailbox is not None:
-                if (
-                    len(self.mailbox.letters) - self.mailbox.first >= WINDOW
-                    or self.mailbox.weight > WINDOW_BYTES
-                ) and not self.behind:
-                    self.fall_behind()
+            if mailbox is not None and not self.behind and (
+                len(mailbox.letters) - mailbox.first >= WINDOW or mailbox.weight > WINDOW_BYTES
+            ):
+                self.fall_behind()
             if size == 0 or self.closed:
                 return 0
             if self.behind:
@@ -310,8 +301,9 @@ cdef class Mailbox:
         self.letters = []
 
     def __call__(self):
-        cdef Receive receive = Receive.__new__(Receive)
-        receive.mailbox = self
+        cdef Awaited receive = Awaited.__new__(Awaited)
+        receive.acts = &RECEIVE
+        receive.owner = self
         return receive
 
     def __getattr__(self, name):
@@ -421,40 +413,17 @@ def throw(error):
     raise error
 
 
-@cython.freelist(16)
-cdef class Receive:
-    """``await`` of one message; a coroutine for all who ask."""
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self.send(None)
-
-    def send(self, value):
-        """One step, as a coroutine's."""
-        return step_of(receive_step, self)
-
-    def throw(self, kind, value=None, traceback=None):
-        """Raise the exception where the receive waits, as a coroutine's ``throw``."""
-        self.close()
-        raise thrown(kind, value, traceback)
-
-    def close(self):
-        """Give the receive up."""
-        if self.waiter is not None:
-            self.mailbox.leave(self.waiter)
-            self.waiter = None
+cdef int receive_leaves(Awaited receive) except -1:
+    if receive.inner is not None:
+        (<Mailbox>receive.owner).leave(receive.inner)
+        receive.inner = None
+    return 0
 
 
-# HOT: ws echo
-cdef int receive_step(object self, object value, PyObject **result) except -1:
-    cdef Receive receive = <Receive>self
-    cdef Mailbox mailbox = receive.mailbox
-    cdef object waiter = receive.waiter
+# HOT: ws echo. ``await receive()``; what it waits for is a future.
+cdef int receive_step(Awaited receive, object value, PyObject **result) except -1:
+    cdef Mailbox mailbox = <Mailbox>receive.owner
+    cdef object waiter = receive.inner
     cdef object outcome
     if waiter is not None:
         # The step of a task comes here when it may go on; another driver may come too early.
@@ -463,7 +432,7 @@ cdef int receive_step(object self, object value, PyObject **result) except -1:
             Py_INCREF(waiter)
             result[0] = <PyObject *>waiter
             return YIELDS
-        receive.waiter = None
+        receive.inner = None
         mailbox.leave(waiter)
     outcome = mailbox.take()
     if outcome is None:
@@ -471,7 +440,7 @@ cdef int receive_step(object self, object value, PyObject **result) except -1:
         if waiter is None:
             waiter = mailbox.loop.create_future()
         waiter._asyncio_future_blocking = True
-        receive.waiter = waiter
+        receive.inner = waiter
         if mailbox.waiters is None:
             mailbox.waiters = [waiter]
         else:
@@ -482,6 +451,12 @@ cdef int receive_step(object self, object value, PyObject **result) except -1:
     Py_INCREF(outcome)
     result[0] = <PyObject *>outcome
     return RETURNS
+
+
+cdef Acts RECEIVE
+RECEIVE.step = receive_step
+RECEIVE.raises = NULL
+RECEIVE.leaves = receive_leaves
 
 
 cdef class Sender:
@@ -495,9 +470,10 @@ cdef class Sender:
         self.stream = stream
 
     def __call__(self, message):
-        cdef Send send = Send.__new__(Send)
-        send.stream = self.stream
-        send.message = message
+        cdef Awaited send = Awaited.__new__(Awaited)
+        send.acts = &SEND
+        send.owner = self.stream
+        send.given = message
         return send
 
     def __getattr__(self, name):
@@ -506,70 +482,26 @@ cdef class Sender:
         raise AttributeError(name)
 
 
-@cython.freelist(16)
-cdef class Send:
-    """``await`` of one message's departure; a coroutine for all who ask."""
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self.send(None)
-
-    def send(self, value):
-        """One step, as a coroutine's."""
-        return step_of(send_step, self)
-
-    def throw(self, kind, value=None, traceback=None):
-        """Raise the exception where the send waits, as a coroutine's ``throw``."""
-        self.message = None
-        if self.draining is not None:
-            return self.draining.throw(thrown(kind, value, traceback))
-        raise thrown(kind, value, traceback)
-
-    def close(self):
-        """Give up what was not sent yet."""
-        self.message = None
-        if self.draining is not None:
-            self.draining.close()
-
-
-# HOT: ws echo
-cdef int send_step(object self, object value, PyObject **result) except -1:
-    cdef Send send = <Send>self
-    cdef FrameStream stream = send.stream
-    cdef object message
-    if send.message is not None:
-        message, send.message = send.message, None
-        stream.post(message)
+# HOT: ws echo. ``await send(message)``.
+cdef int send_step(Awaited send, object value, PyObject **result) except -1:
+    cdef FrameStream stream = <FrameStream>send.owner
+    if send.state == NEW:
+        send.state = OVER
+        stream.post(send.given)
         if not stream.slow() or not stream.waits_for_room():
             Py_INCREF(None)
             result[0] = <PyObject *>None
             return RETURNS
-        send.draining = stream.connection.drain().__await__()
-    elif send.draining is None:
+        send.inner = stream.connection.drain().__await__()
+    elif send.inner is None:
         raise RuntimeError("a send is awaited once")
-    return PyIter_Send(send.draining, value, result)
+    return PyIter_Send(send.inner, value, result)
 
 
-cdef object step_of(int (*step)(object, object, PyObject **) except -1, object self):
-    cdef PyObject *result = NULL
-    cdef int kind = step(self, None, &result)
-    outcome = <object>result
-    Py_DECREF(outcome)
-    if kind == RETURNS:
-        raise StopIteration(outcome)
-    return outcome
-
-
-cdef object thrown(kind, value, traceback):
-    error = kind if value is None else value
-    if isinstance(error, type):
-        error = error()
-    return error if traceback is None else error.with_traceback(traceback)
+cdef Acts SEND
+SEND.step = send_step
+SEND.raises = NULL
+SEND.leaves = NULL
 
 
 cdef dict MARKS = _marks()
@@ -577,5 +509,3 @@ cdef dict MARKS = _marks()
 cdef type WAKEUP = type(len)
 # Up to Python 3.11 ``current_task`` is slow; the dict it looks into is not.
 cdef dict current_tasks = asyncio.tasks._current_tasks if sys.version_info < (3, 12) else None
-fc_set_send(Receive, receive_step)
-fc_set_send(Send, send_step)

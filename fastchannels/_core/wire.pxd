@@ -7,7 +7,10 @@ cdef class Timed:
 
 
 cdef class Clock:
-    cdef public double now
+    cdef public double now, resolution
+    cdef public dict _slots
+
+    cdef int leave(self, Timed timed) except -1
 
 
 cdef class Sink(Timed):

@@ -7,6 +7,10 @@ class Timed:
 
 class Clock:
     now: float
+    resolution: float
+    _slots: dict[int, set[Timed]]
+    def arm(self, timed: Timed, deadline: float) -> None: ...
+    def disarm(self, timed: Timed) -> None: ...
 
 class Sink(Timed): ...
 

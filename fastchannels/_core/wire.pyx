@@ -2,7 +2,7 @@
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, floor
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
@@ -31,19 +31,58 @@ cdef extern from *:
     Py_ssize_t fc_send_now(int fd, const char *head, Py_ssize_t head_size, const char *tail, Py_ssize_t size) noexcept
 
 
+cdef long long NO_SLOT = 1 << 62
+
+
 cdef class Timed:
     """Something with a deadline. ``expired`` is called once when it has passed; arm again to go on."""
 
     def __cinit__(self):
         self.deadline = INFINITY
-        self._slot = 1 << 62
+        self._slot = NO_SLOT
 
     def expired(self, now):
         raise NotImplementedError
 
 
 cdef class Clock:
-    """``now`` is the time of the last tick, for those who need not know better."""
+    """Deadlines of many :class:`Timed`, in slots of ``resolution`` seconds; a subclass says when they expire.
+
+    Arming later than before stores a number; arming earlier moves the entry. ``now`` is the time of the last tick, for
+    those who need not know better.
+    """
+
+    def __cinit__(self, *_arguments, **_options):
+        self.resolution = 1.0
+        self._slots = {}
+
+    def arm(self, Timed timed not None, double deadline):  # HOT: ws accepts
+        """Call ``timed.expired`` at the first tick after ``deadline``, in place of any earlier arming."""
+        cdef long long slot
+        timed.deadline = deadline
+        if deadline == INFINITY:
+            return
+        slot = <long long>floor(deadline / self.resolution) + 1
+        if slot < timed._slot:
+            self.leave(timed)
+            timed._slot = slot
+            entries = self._slots.get(slot)
+            if entries is None:
+                entries = self._slots[slot] = set()
+            (<set>entries).add(timed)
+
+    def disarm(self, Timed timed not None):
+        """Forget ``timed``."""
+        timed.deadline = INFINITY
+        self.leave(timed)
+
+    cdef int leave(self, Timed timed) except -1:
+        if timed._slot != NO_SLOT:
+            entries = self._slots.get(timed._slot)
+            if entries is not None:
+                (<set>entries).discard(timed)
+            timed._slot = NO_SLOT
+        return 0
 
 
 cdef class Sink(Timed):
@@ -85,9 +124,10 @@ cdef class Wire(Timed):
         return self.view
 
     def buffer_updated(self, Py_ssize_t nbytes):  # HOT: http hello, ws echo
+        cdef Sink sink = self.sink  # held: what it takes may be its end
         self.bytes_in += nbytes
-        if self.sink is not None:
-            self.sink.take(self.room, nbytes)
+        if sink is not None:
+            sink.take(self.room, nbytes)
         else:
             self.received(self.view[:nbytes])
 

@@ -7,6 +7,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from fastchannels._core.awaited import running
 from fastchannels._core.exchange import make_scope
 from fastchannels._core.fanout import Member
 from fastchannels._core.socket import Mailbox, Sender
@@ -32,8 +33,6 @@ class AsgiWebSocket(WebSocketStream):
 
     __slots__ = ("_denial", "_ended", "_left_at", "_native", "_task", "bridge")
 
-    mailbox: Mailbox
-
     def __init__(self, connection: Carrier, request: Request, bridge: AsgiBridge) -> None:
         super().__init__(connection, request)
         self.bridge = bridge
@@ -50,35 +49,53 @@ class AsgiWebSocket(WebSocketStream):
         self._ended = False
 
     def begin(self) -> None:
-        self._task = self.connection.context.spawn(self._run())
+        context = self.connection.context
+        self._task = context.loop.create_task(running(self))
+        context.tasks.add(self._task)
 
-    async def _run(self) -> None:
+    def call(self) -> Any:
+        """The application, for its task to await."""
         scope = make_scope(self.connection, self.request, "websocket", self.bridge.state)
         scope["subprotocols"] = self.subprotocols
         extensions: dict[str, Any] = {"websocket.http.response": {}, NATIVE: {}}
         if "tls" in self.connection.extensions:
             extensions["tls"] = self.connection.extensions["tls"]
         scope["extensions"] = extensions
+        return self.bridge.application(scope, self.mailbox, Sender(self))
+
+    def ended(self, error: BaseException | None) -> None:
+        """The application is over; raises ``error`` again where that is for the task."""
+        context = self.connection.context
         try:
-            await self.bridge.application(scope, self.mailbox, Sender(self))
-        except ClientDisconnected:
-            pass
-        except asyncio.CancelledError:
-            self._give_up()
-            raise
-        except Exception:
-            logger.exception("%s: the application raised", describe(self.connection, self.request))
-            self._give_up()
-        else:
-            if self.ending:
-                self.end_now()
-            if not (self.closing or self.closed):
-                logger.error(
-                    "%s: the application returned without %s",
-                    describe(self.connection, self.request),
-                    "closing its socket" if self.accepted else "answering",
-                )
+            if error is None:
+                self._returned()
+            elif not isinstance(error, ClientDisconnected):
+                if isinstance(error, Exception):
+                    what = describe(self.connection, self.request)
+                    logger.error("%s: the application raised", what, exc_info=error)
                 self._give_up()
+                if not isinstance(error, Exception):
+                    raise error
+        finally:
+            context.tasks.discard(self._task)
+            self._let_go()
+            context.note_end()
+
+    def _returned(self) -> None:
+        if self.ending:
+            self.end_now()
+        if not (self.closing or self.closed):
+            logger.error(
+                "%s: the application returned without %s",
+                describe(self.connection, self.request),
+                "closing its socket" if self.accepted else "answering",
+            )
+            self._give_up()
+
+    def _let_go(self) -> None:
+        """When nothing more can come, nor be asked for: the two would keep each other alive."""
+        if self.closed and (self._task is None or self._task not in self.connection.context.tasks):
+            self.mailbox = None
 
     def _give_up(self) -> None:
         if self.accepted:
@@ -94,9 +111,11 @@ class AsgiWebSocket(WebSocketStream):
         self._left_at = self.connection.context.wheel.clock()
         for layer, channel in self._native:
             layer.attach_ahead(channel, None)
+        assert self.mailbox is not None  # it goes when the socket has ended
         self.mailbox.deliver({"type": "websocket.disconnect", "code": code, "reason": reason})
         if self._task is not None and not self._task.done():
             Reaper(self.connection.context, self._task, describe(self.connection, self.request))
+        self._let_go()
 
     # ------------------------------------------------------------ from the application
 

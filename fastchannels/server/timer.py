@@ -22,36 +22,13 @@ __all__ = ["NEVER", "NO_SLOT", "RESOLUTION", "Timed", "Wheel"]
 
 
 class Wheel(Clock):
-    """Deadlines of many :class:`Timed`. Arming later than before stores a number; arming earlier moves the entry."""
+    """Deadlines of many :class:`Timed`, and the ticks at which they are found to have passed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, resolution: float = RESOLUTION) -> None:
         self.clock = clock
         self.resolution = resolution
         self.now = clock()
-        self._slots: dict[int, set[Timed]] = {}
         self._handle: asyncio.TimerHandle | None = None
-
-    def arm(self, timed: Timed, deadline: float) -> None:
-        """Call ``timed.expired`` at the first tick after ``deadline``, in place of any earlier arming."""
-        timed.deadline = deadline
-        if deadline == NEVER:
-            return
-        slot = int(deadline / self.resolution) + 1
-        if slot < timed._slot:
-            self._leave(timed)
-            timed._slot = slot
-            self._slots.setdefault(slot, set()).add(timed)
-
-    def disarm(self, timed: Timed) -> None:
-        """Forget ``timed``."""
-        timed.deadline = NEVER
-        self._leave(timed)
-
-    def _leave(self, timed: Timed) -> None:
-        entries = self._slots.get(timed._slot)
-        if entries is not None:
-            entries.discard(timed)
-        timed._slot = NO_SLOT
 
     def tick(self) -> None:
         """Fire what is due."""

@@ -8,7 +8,7 @@ import contextvars
 import pytest
 import uvloop
 
-from fastchannels._core import exchange
+from fastchannels._core.awaited import Awaited
 from tests.server.support import DEADLINE, answer, connect, http_only, serving, until
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
@@ -59,7 +59,7 @@ class TestTask:
 
         async def application(scope, receive, send):
             task = asyncio.current_task()
-            seen.append((task.done(), task.cancelling(), task in asyncio.all_tasks(), "FirstStep" in repr(task)))
+            seen.append((task.done(), task.cancelling(), task in asyncio.all_tasks(), "Task" in repr(task)))
             task.add_done_callback(lambda done: seen.append(done is task))
             await asyncio.sleep(0)
             await answer(send)
@@ -173,7 +173,7 @@ class TestTask:
             assert (await served(application))[2] == b"ok"
         finally:
             loop.set_task_factory(None)
-        assert any(isinstance(coroutine, exchange.Run) for coroutine in made)
+        assert any(isinstance(coroutine, Awaited) for coroutine in made)
 
 
 class TestContext:
