@@ -47,7 +47,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 class CommonHeaders:
     """``Date``, ``Server`` and the ``further`` lines that each response carries, made once a second."""
 
-    __slots__ = ("_second", "_with_date", "all", "date", "further", "pairs", "server")
+    __slots__ = ("_second", "_with_date", "all", "date", "further", "lines", "server")
 
     def __init__(
         self, server_name: str | None, with_date: bool = True, further: Iterable[tuple[str, str]] = ()
@@ -56,12 +56,11 @@ class CommonHeaders:
         names = {name.lower() for name, _ in pairs}
         if server_name and b"server" not in names:
             self.server = f"Server: {server_name}\r\n".encode("latin-1")
-            #: For a handshake's answer.
-            self.pairs: Headers = [(b"Server", server_name.encode("latin-1")), *pairs]
         else:
             self.server = b""
-            self.pairs = pairs
         self.further = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
+        #: For a handshake's answer.
+        self.lines = self.server + self.further
         self._with_date = with_date and b"date" not in names
         self._second = -1
         self.date = b""

@@ -153,9 +153,12 @@ class Connection(Http1, asyncio.BufferedProtocol):
             context.running -= 1
             stream.disconnected = True
             stream.on_end()
-        if self.websocket is not None:
+        # Not kept: it knows this connection, and the two would wait for the collector.
+        websocket, self.websocket = self.websocket, None
+        if websocket is not None:
             context.running -= 1
-            self.websocket.lost()
+            self.sink = None
+            websocket.lost()
         if self.http2 is not None:
             self.http2.lost()
         self.resume_writing()
@@ -229,7 +232,7 @@ class Connection(Http1, asyncio.BufferedProtocol):
 
     def accept_socket(self, handshake: Handshake, subprotocol: str | None, headers: Headers) -> None:
         """Write the 101 response. Raises as ``Handshake.response``."""
-        self.write_now(handshake.response(subprotocol, [*self.context.common.pairs, *headers]))
+        self.write_now(handshake.response(subprotocol, headers, self.context.common.lines))
 
     def close_after_answer(self) -> None:
         """Close, but read on for a moment: unread input would make the system reset the connection."""
@@ -304,6 +307,10 @@ class Connection(Http1, asyncio.BufferedProtocol):
 
     def _open(self, data: memoryview) -> None:
         """The first bytes: those of HTTP/2 say so (RFC 9113 section 3.4)."""
+        if not self._early and data[0] != PREFACE[0]:
+            self._parser = HttpParser(self.context.config.limits)
+            self.received(data)
+            return
         early = self._early + bytes(data)
         if not PREFACE.startswith(early[: len(PREFACE)]):
             self._parser = HttpParser(self.context.config.limits)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import binascii
-import hashlib
 import re
 from collections.abc import Iterable
+from hashlib import sha1
 from typing import TYPE_CHECKING, Final
 
 from fastchannels.exceptions import HttpError, UsageError
@@ -36,6 +36,11 @@ _RESERVED: Final = frozenset(
 )
 
 
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
+
+
 class HandshakeError(HttpError):
     """A request that cannot become a WebSocket; ``headers`` belong into the answer beside ``status``."""
 
@@ -60,15 +65,16 @@ class Handshake:
     def __init__(
         self, method: str, headers: Iterable[tuple[bytes, bytes]], version: str, deflate: bool = False
     ) -> None:
-        found: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            found.setdefault(name, []).append(value)
+        given = list(headers)
+        found = dict(given)
+        if len(found) != len(given):
+            found = _joined(given)
         if version == "2" and method == "CONNECT":
             # RFC 8441 section 5: the extended CONNECT and its :protocol stand for all that names an upgrade.
             self._accept = b""
         else:
             self._accept = _check_upgrade(method, found, version)
-        if found.get(b"sec-websocket-version") != [b"13"]:
+        if found.get(b"sec-websocket-version") != b"13":
             raise HandshakeError(426, "Sec-WebSocket-Version is not 13", [(b"sec-websocket-version", b"13")])
         self.subprotocols: list[str] = []
         if b"sec-websocket-protocol" in found:
@@ -81,16 +87,15 @@ class Handshake:
         if deflate and b"sec-websocket-extensions" in found:
             self.deflate = negotiate(_elements(found, b"sec-websocket-extensions"))
 
-    def response(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-        """The 101 response that opens the socket over HTTP/1.1. Raises as :meth:`fields`."""
-        lines = [
-            b"HTTP/1.1 101 Switching Protocols",
-            b"Upgrade: websocket",
-            b"Connection: Upgrade",
-            b"Sec-WebSocket-Accept: " + self._accept,
-        ]
-        lines += [name + b": " + value for name, value in self.fields(subprotocol, headers)]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+    def response(
+        self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = (), common: bytes = b""
+    ) -> bytes:
+        """The 101 response that opens the socket over HTTP/1.1, with the ``common`` lines as they are.
+
+        Raises as :meth:`fields`.
+        """
+        lines = b"".join([b"%b: %b\r\n" % field for field in self.fields(subprotocol, headers)])
+        return b"%b%b\r\n%b%b\r\n" % (_SWITCHING, self._accept, common, lines)
 
     def fields(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> Headers:
         """The header fields of the response, with ``subprotocol`` chosen and ``headers`` added as they are given.
@@ -116,39 +121,42 @@ class Handshake:
         return fields
 
 
-def _check_upgrade(method: str, found: dict[bytes, list[bytes]], version: str) -> bytes:
-    """What asks for an upgrade in HTTP/1.1; returns the value of Sec-WebSocket-Accept."""
+def _joined(headers: Headers) -> dict[bytes, bytes]:
+    """Fields by name, the lines of one in one list (RFC 9110 section 5.2)."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in found:
+            found[name] = value
+        elif name == b"host":  # a comma may stand in its value
+            raise HandshakeError(400, "one Host header is needed")
+        else:
+            found[name] += b"," + value
+    return found
+
+
+def _check_upgrade(method: str, found: dict[bytes, bytes], version: str) -> bytes:
+    """What asks for an upgrade in HTTP/1.1; returns the value of Sec-WebSocket-Accept (RFC 6455 section 4.2.2)."""
     if method != "GET":
         raise HandshakeError(405, f"a WebSocket is opened with GET, not {method}", [(b"allow", b"GET")])
     if version != "1.1":
         raise HandshakeError(400, f"a WebSocket is opened over HTTP/1.1, not HTTP/{version}")
-    if len(found.get(b"host", ())) != 1:
-        raise HandshakeError(400, "one Host header is needed")
-    if not _names(found, b"upgrade", b"websocket"):
+    if b"host" not in found:
+        raise HandshakeError(400, "a Host header is needed")
+    if found.get(b"upgrade") != b"websocket" and b"websocket" not in _lower_elements(found, b"upgrade"):
         upgrade = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
         raise HandshakeError(426, "the Upgrade header does not name websocket", upgrade)
-    if not _names(found, b"connection", b"upgrade"):
+    if found.get(b"connection") != b"Upgrade" and b"upgrade" not in _lower_elements(found, b"connection"):
         raise HandshakeError(400, "the Connection header does not name Upgrade")
-    return _accept_value(found.get(b"sec-websocket-key", []))
+    key = found.get(b"sec-websocket-key", b"")
+    if not _KEY(key):
+        raise HandshakeError(400, "one Sec-WebSocket-Key header of 16 bytes in base64 is needed")
+    return binascii.b2a_base64(sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
 
 
-def _elements(found: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:
-    """The elements of a list header, which may be spread over several lines (RFC 9110 section 5.6.1)."""
-    return [part for value in found.get(name, ()) for element in value.split(b",") if (part := element.strip(b" \t"))]
+def _elements(found: dict[bytes, bytes], name: bytes) -> list[bytes]:
+    """The elements of a list header (RFC 9110 section 5.6.1)."""
+    return [part for element in found.get(name, b"").split(b",") if (part := element.strip(b" \t"))]
 
 
-def _names(found: dict[bytes, list[bytes]], name: bytes, wanted: bytes) -> bool:
-    """The list header ``name`` holds ``wanted``, in whatever case."""
-    values = found.get(name, ())
-    if len(values) == 1 and values[0].lower() == wanted:
-        return True
-    return wanted in [element.lower() for element in _elements(found, name)]
-
-
-def _accept_value(keys: list[bytes]) -> bytes:
-    """Sec-WebSocket-Accept for the one key (RFC 6455 section 4.2.2)."""
-    if len(keys) != 1:
-        raise HandshakeError(400, "one Sec-WebSocket-Key header is needed")
-    if not _KEY(keys[0]):
-        raise HandshakeError(400, "Sec-WebSocket-Key is not 16 bytes in base64")
-    return binascii.b2a_base64(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest(), newline=False)
+def _lower_elements(found: dict[bytes, bytes], name: bytes) -> list[bytes]:
+    return [element.lower() for element in _elements(found, name)]

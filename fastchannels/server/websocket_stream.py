@@ -79,13 +79,13 @@ class WebSocketStream(FrameStream):
         self.ws = WebSocketConnection(
             config.ws_max_size, config.ws_max_frame_size, deflate=agreed.bits if agreed is not None else 0
         )
-        self._earned_at = context.wheel.clock()
+        self._earned_at = self.heard = context.wheel.clock()
         if config.ws_message_rate > 0:
             self.messages_allowed = config.ws_message_rate
         if config.ws_byte_rate > 0:
             self.bytes_allowed = config.ws_byte_rate
-        self._life = context.deadline(config.websocket_timeout)
-        self.heard = context.wheel.clock()
+        if config.websocket_timeout is not None and config.websocket_timeout > 0:
+            self._life = self.heard + config.websocket_timeout
         self._schedule()
         self._log("connected")
         early, self._early = self._early, b""
