@@ -142,5 +142,5 @@ class TestWebSocketScope:
             "client": tuple(local[:2]),
             "server": ("127.0.0.1", port_of_scope(scope)),
             "subprotocols": ["one", "two"],
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"websocket.http.response": {}, "fastchannels.native": {}},
         }
