@@ -76,7 +76,7 @@ def worker(argv: Sequence[str] | None = None) -> int:
 
 
 def _segment_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", nargs="?", help="CONFIG 'path' of the layer (the default one)")
+    parser.add_argument("path", nargs="?", help="CONFIG 'path' of the layer (this user's only one)")
 
 
 def _worker_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,11 +1,12 @@
 """``fastchannels status`` and ``fastchannels flush``: what the shared segment of the local layer holds.
 
 Both register as one more process while they look, and give that place back. Exit status: 0, 1 when the segment cannot
-be used (another version, damaged, not ours), 2 when there is none.
+be used (another version, damaged, not ours), 2 when there is none, or several and none is named.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from collections.abc import Iterable
@@ -20,9 +21,17 @@ _MOST = 100
 
 
 def run(command: str, path: str | None) -> int:
-    """``status`` or ``flush`` of the segment in ``path``, to standard output."""
+    """``status`` or ``flush`` of the segment in ``path``, to standard output; without it, of this user's only one."""
     program = f"fastchannels {command}"
-    path = os.path.abspath(path) if path is not None else default_path()
+    if path is None:
+        # A project without CHANNEL_LAYERS has one of its own beside the common one.
+        common = default_path()
+        found = sorted(path for path in (common, *glob.glob(f"{common}-*")) if os.path.lexists(f"{path}/segment"))
+        if len(found) > 1:
+            print(f"{program}: name one of {' '.join(found)}", file=sys.stderr)
+            return 2
+        path = found[0] if found else common
+    path = os.path.abspath(path)
     try:
         # Its own size: an unused segment would be replaced for another one.
         size = os.lstat(os.path.join(path, "segment")).st_size
