@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -68,6 +69,26 @@ def running(command: list[str], cores: set[int] | None = None, **options: object
         for stream in (process.stdin, process.stdout):
             if stream:
                 stream.close()
+
+
+def end_all(ids: Sequence[int]) -> None:
+    """End processes and what is below them, those with thousands of sockets too: nobody waits for goodbyes."""
+    every = [process for pid in ids for process in tree(pid)]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in every:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+        end = time.monotonic() + 2
+        while time.monotonic() < end and any(map(alive, every)):
+            time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @contextlib.contextmanager
@@ -134,7 +155,10 @@ def serving(rival: Rival, ports: Sequence[int]) -> Iterator[dict[str, int]]:
                     except RuntimeError as error:
                         said.seek(0)
                         raise RuntimeError(f"{name}: {said.read().strip().rpartition(chr(10))[2] or error}") from None
-        yield ids
+        try:
+            yield ids
+        finally:
+            end_all(list(ids.values()))
 
 
 @functools.cache
