@@ -41,6 +41,7 @@ def run_many(make_layer: Any, view_of: Any, loops: int) -> tuple[int, list[str]]
     shared = make_layer()
     partner = view_of(shared)
     asyncio.run(work(shared, partner, 3, complaints))
+    gc.collect()  # what earlier tests left is not counted
     before = descriptors()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
