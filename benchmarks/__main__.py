@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rivals", nargs="*", default=[], help="rivals whose name holds one of these")
     add("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="event loop of all layers")
     add("--members", nargs="*", type=int, default=[10, 100, 1000], help="sockets of a room (10 100 1000)")
-    add("--processes", nargs="*", type=int, default=[1], help="server processes of a room (1)")
+    add("--processes", nargs="*", type=int, default=[], help="server processes of a room of 1,000 (none)")
     add("--report", type=Path, default=ROOT / "benchmarks" / "report", help="where records and page are written")
     add("--page", action="store_true", help="measure nothing; make the page of the records that are there")
     return found

@@ -2,7 +2,7 @@
 
     python -m benchmarks --only broadcast
     python -m benchmarks --only broadcast --rivals local pubsub
-    python -m benchmarks --only broadcast --members 1000 50000 --processes 3
+    python -m benchmarks --only broadcast --members 1000 50000 --processes 1 2
 
 Client and rivals share the cores. The figure to compare is deliveries by second of the CPU that all processes of a
 rival took together, worker and Redis included. The client (``c/members.c``) counts every byte: what does not arrive is
@@ -192,17 +192,25 @@ def asked(members: int) -> tuple[str, ...]:
 
 
 def scenarios(seconds: float, members: list[int], processes: list[int]) -> dict[str, Scenario]:
-    """By title: a room of each of ``members`` sockets with each number of server ``processes``."""
+    """By title: rooms of so many sockets, a room of 1,000 held by so many server processes, and others."""
     seconds = max(seconds, 1.5)  # long enough for some rounds of the slowest rival
     rows: dict[str, Scenario] = {}
-    for size in [Size(count, number) for number in processes for count in members]:
-        size = enough(size)
+    for count in members:
+        size = enough(Size(count))
         held = "" if size.processes == 1 else f" in {size.processes} server processes"
-        title = f"Room of {size.members:,} sockets{held}"
-        axis = Axis(f"Room by members{held}", "members", size.members)
-        targets = TARGETS if size == (1000, 1) else ()
-        rows[title] = Scenario(asked(size.members), partial(room, size=size, seconds=seconds), targets, axis)
-    small, large = 1000, max(members)
+        rows[f"Room of {count:,} sockets{held}"] = Scenario(
+            asked(count),
+            partial(room, size=size, seconds=seconds),
+            TARGETS if size == (1000, 1) else (),
+            Axis("Room by members", "members", count),
+        )
+    for number in processes:
+        rows[f"Room by processes: {number}"] = Scenario(
+            tuple(MOST),
+            partial(room, size=Size(1000, number), seconds=seconds),
+            axis=Axis("Room of 1,000 sockets by server processes", "processes", number),
+        )
+    small, large = 1000, max(members, default=0)
     if large > small:
         number = enough(Size(large)).processes
         sizes = {f"{count:,} sockets": Size(count, number) for count in (large, small)}
