@@ -19,8 +19,8 @@ from benchmarks.machine import machine
 from benchmarks.page import write_page
 from benchmarks.parts import ROOT, redis_server, wanted
 from benchmarks.records import Figures, Row, Scenario, rows_of
-from benchmarks.storage import keep
-from benchmarks.terminal import Progress, lines
+from benchmarks.storage import keep, load
+from benchmarks.terminal import Progress, lines, markdown
 
 
 class Suite(NamedTuple):
@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     add("--processes", nargs="*", type=int, default=[], help="server processes of a room of 1,000 (none)")
     add("--report", type=Path, default=ROOT / "benchmarks" / "report", help="where records and page are written")
     add("--page", action="store_true", help="measure nothing; make the page of the records that are there")
+    add("--markdown", action="store_true", help="measure nothing; print those records as tables in Markdown")
     return found
 
 
@@ -105,18 +106,23 @@ def measured(name: str, suite: Suite, options: argparse.Namespace) -> Iterator[l
     for title, rivals in chosen.items():
         if not rivals:
             continue
-        load = os.getloadavg()[0]
+        busy = os.getloadavg()[0]
         scenario = suite.scenarios[title]
         runs, failed = compare(scenario, rivals, options.rounds, partial(progress.step, title))
         progress.clear()
         rows = rows_of(name, title, scenario, runs, absent[title] | failed)
         for row in rows:
-            row.when, row.load, row.rounds = time.strftime("%Y-%m-%d %H:%M"), load, options.rounds
+            row.when, row.load, row.rounds = time.strftime("%Y-%m-%d %H:%M"), busy, options.rounds
         yield rows
 
 
 def main() -> None:
     options = parser().parse_args()
+    if options.markdown:
+        for name, _, rows in load(options.report):
+            if name in options.only:
+                print(f"\n**{name}**\n", *markdown(rows), sep="\n")
+        return
     if not options.page:
         about = machine()
         print(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}, {about['system']}")

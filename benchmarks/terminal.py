@@ -67,3 +67,26 @@ def lines(rows: Iterable[Row]) -> Iterator[str]:
         for target in row.targets:
             got = "not measured" if target.got is None else f"{short(target.got)}, {'met' if target.met else 'NOT met'}"
             yield f"{'':>11}wanted {target.text}: {got}"
+
+
+def cell(series: Series) -> str:
+    if series.not_run or series.median is None:
+        return f"{series.rival}: not run"
+    return f"{ratio_of(series) or '-'} {series.rival} ({short(series.median)})"
+
+
+def markdown(rows: Iterable[Row]) -> Iterator[str]:
+    """The same as a table for a page of documentation: the first figure of each scenario, and those with targets."""
+    yield "| scenario | figure | ours (lowest to highest) | better than | wanted |"
+    yield "|---|---|---:|---|---|"
+    groups: set[str] = set()
+    for row in rows:
+        ours, *others = row.series
+        if ours.median is None or ours.low is None or ours.high is None or (row.group in groups and not row.targets):
+            continue
+        name = "" if row.group in groups else row.group
+        groups.add(row.group)
+        told = f"{short(ours.median)} ({short(ours.low)} to {short(ours.high)})"
+        missed = [target.text for target in row.targets if target.met is False]
+        verdict = ("not reached: " + "; ".join(missed)) if missed else "reached" if row.targets else ""
+        yield f"| {name} | {row.figure} | {told} | {', '.join(map(cell, others))} | {verdict} |"
