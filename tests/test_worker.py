@@ -416,6 +416,7 @@ class TestOverdue:
                 layer.send(RECEIVE, {"n": number})
             eventually(lambda: len(got) == 8, "the others are handled")
             assert sorted(got) == list(range(2, 10))
+            eventually(lambda: caplog.text.count("release.wait(20)") >= 2, "the stacks are told")
             release.set()
             eventually(lambda: len(got) == 10, "those that hung ended")
             eventually(lambda: len(group.workers) == 2, "as many threads as before")
@@ -424,7 +425,6 @@ class TestOverdue:
             group.stop()
             thread.join(10)
         assert not thread.is_alive()
-        assert caplog.text.count("release.wait(20)") >= 2, "the stacks"
 
     def test_there_is_an_end_to_it(self, monkeypatch, caplog):
         monkeypatch.setattr(worker_module, "MAX_SUBSTITUTES", 1)
