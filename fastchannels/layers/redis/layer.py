@@ -81,8 +81,9 @@ class RedisChannelLayer(ProcessSide):
 
     ``statistics()["dropped"]`` also counts ``torn``: answers of Redis that were cut off while they carried messages,
     each with a batch of them at most; and ``gone``: processes that a group send passed over because their lease had
-    ended. Such a process is dead, or it or Redis stood still for longer than the lease; then it announces its
-    memberships again by itself, and has missed what was sent meanwhile.
+    ended, or Redis had lost its data. Such a process is dead, or it or Redis stood still for longer than the lease, or
+    Redis started empty; then it announces its memberships again by itself, and has missed what was sent meanwhile. Of
+    a Redis that lost all members of a group only a process that has some itself can tell.
 
     A Redis that is out of memory refuses sends at once with ``LayerUnavailable``, and nothing was stored; messages can
     still be received. One that became a replica is waited for as one that is away.
@@ -479,8 +480,7 @@ class RedisChannelLayer(ProcessSide):
     async def _publish(self, group: str, payload: bytes) -> None:
         keys, arguments = self._to_group(group, payload)
         full, met, gone, *elsewhere = await self._seat(group).link.run(scripts.GROUP_SEND, keys, *arguments)
-        if gone:
-            self.drops.count("gone", gone)
+        self._count_gone((group,), met, gone)
         if elsewhere:
             full += await self._publish_elsewhere(elsewhere, payload)
         if full:
@@ -492,7 +492,8 @@ class RedisChannelLayer(ProcessSide):
             for group, keys, arguments in self._to_groups(aim, payload)
         ]
         answers = await asyncio.gather(*sent, return_exceptions=True)
-        full, met, elsewhere = self._together([answer for answer in answers if not isinstance(answer, BaseException)])
+        answered = [answer for answer in answers if not isinstance(answer, BaseException)]
+        full, met, elsewhere = self._together(aim.groups, answered)
         if elsewhere:
             full += await self._publish_elsewhere(elsewhere, payload)
         if full:
@@ -501,16 +502,23 @@ class RedisChannelLayer(ProcessSide):
             if isinstance(answer, BaseException):
                 raise answer
 
-    def _together(self, answers: list[list[Any]]) -> tuple[int, int, list[Any]]:
+    def _count_gone(self, groups: tuple[str, ...], met: int, gone: int) -> None:
+        if not met and not gone and any(group in self.groups for group in groups):
+            # Redis knows of nobody: it lost its data, and this process has not announced its members again.
+            gone = 1
+        if gone:
+            self.drops.count("gone", gone)
+
+    def _together(self, groups: tuple[str, ...], answers: list[list[Any]]) -> tuple[int, int, list[Any]]:
         """What several shards said: passed over, met, and ordinary channels with their capacity, each once."""
         full = met = 0
         elsewhere: dict[bytes, int] = {}
         for answer in answers:
             full += answer[0]
             met += answer[1]
-            if answer[2]:
-                self.drops.count("gone", answer[2])
             elsewhere.update(zip(answer[3::2], answer[4::2], strict=True))
+        if answers:
+            self._count_gone(groups, met, sum(answer[2] for answer in answers))
         return full, met, [part for item in elsewhere.items() for part in item]
 
     async def _publish_elsewhere(self, members: list[Any], payload: bytes) -> int:
@@ -543,19 +551,18 @@ class RedisChannelLayer(ProcessSide):
 
     def _publish_sync(self, group: str, payload: bytes) -> None:
         keys, arguments = self._to_group(group, payload)
-        self._publish_rest_sync(
-            group, payload, [self._client(self.shards.of(group)).run(scripts.GROUP_SEND, keys, *arguments)]
-        )
+        answer = self._client(self.shards.of(group)).run(scripts.GROUP_SEND, keys, *arguments)
+        self._publish_rest_sync(group, (group,), payload, [answer])
 
     def _publish_aimed_sync(self, aim: Aim, payload: bytes) -> None:
         answers = [
             self._client(self.shards.of(group)).run(scripts.GROUP_SEND, keys, *arguments)
             for group, keys, arguments in self._to_groups(aim, payload)
         ]
-        self._publish_rest_sync(aim.name, payload, answers)
+        self._publish_rest_sync(aim.name, aim.groups, payload, answers)
 
-    def _publish_rest_sync(self, name: str, payload: bytes, answers: list[list[Any]]) -> None:
-        full, met, elsewhere = self._together(answers)
+    def _publish_rest_sync(self, name: str, groups: tuple[str, ...], payload: bytes, answers: list[list[Any]]) -> None:
+        full, met, elsewhere = self._together(groups, answers)
         for raw, capacity in zip(elsewhere[::2], elsewhere[1::2], strict=True):
             channel = raw.decode("ascii")
             queue = (self._keys(channel).queue(channel),)

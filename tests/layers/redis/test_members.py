@@ -390,3 +390,19 @@ async def test_move_that_was_not_told(make_layer: Any, monkeypatch: pytest.Monke
         assert not layer._fences[0]
         await layer.group_add("g", name)
         await until(lambda: name in layer.groups.members("g"))
+
+
+async def test_sends_to_a_group_that_redis_has_lost_are_counted(server: RedisServer, make_layer: Any) -> None:
+    """Its members here miss them, until the next heartbeat tells Redis of them again."""
+    layer, name = await prepared(make_layer)
+    await layer.group_add("g", name)
+    await layer.group_send("g", HELLO)
+    assert await soon(layer.receive(name)) == HELLO
+    with server.client() as redis:
+        redis.delete(layer.keys.group("g"))
+    await layer.group_send("g", HELLO)
+    await layer.group_send(["g", "h"], HELLO)
+    await asyncio.to_thread(layer.group_send_sync, "g", HELLO)
+    await layer.group_send("h", HELLO)
+    assert layer.statistics()["dropped"] == {"gone": 3}
+    await asyncio.to_thread(layer.close_sync)
