@@ -114,29 +114,30 @@ async def idle(layer):
 
 
 async def test_ready_messages_wake_nobody_and_others_do(layer):
-    async with serving(Chat.as_asgi()) as server, contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(open_socket(server)) for _ in range(3)]
-        await members(layer, 3)
-        Chat.woken.clear()
-        await layer.group_send("room", READY)
-        await layer.group_send("room", {"type": "websocket.send", "bytes": b"\0" * 100_000})
-        for client in clients:
-            assert [await recv(client), await recv(client)] == ["ready", b"\0" * 100_000]
-        assert Chat.woken == []
-        await layer.group_send("room", {"type": "chat.message", "text": "hi"})
-        assert [await recv(client) for client in clients] == ["handled hi"] * 3
-        assert Chat.woken == ["chat.message"] * 3
-        await idle(layer)
-        await clients[0].send("to the others")
-        assert await recv(clients[0]) == "said"
-        assert [await recv(client) for client in clients[1:]] == ["to the others"] * 2
-        assert Chat.woken[3:] == ["websocket.receive"]
-        await clients[1].send("leave")
-        assert await recv(clients[1]) == "left"
-        await layer.group_send("room", {**READY, "text": "two are left"})
-        assert [await recv(clients[n]) for n in (0, 2)] == ["two are left"] * 2
-    await until(lambda: len(Chat.codes) == 3, "the ends")
-    assert len(layer.groups.members("room")) == 0, "left at the end"
+    async with serving(Chat.as_asgi()) as server:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(open_socket(server)) for _ in range(3)]
+            await members(layer, 3)
+            Chat.woken.clear()
+            await layer.group_send("room", READY)
+            await layer.group_send("room", {"type": "websocket.send", "bytes": b"\0" * 100_000})
+            for client in clients:
+                assert [await recv(client), await recv(client)] == ["ready", b"\0" * 100_000]
+            assert Chat.woken == []
+            await layer.group_send("room", {"type": "chat.message", "text": "hi"})
+            assert [await recv(client) for client in clients] == ["handled hi"] * 3
+            assert Chat.woken == ["chat.message"] * 3
+            await idle(layer)
+            await clients[0].send("to the others")
+            assert await recv(clients[0]) == "said"
+            assert [await recv(client) for client in clients[1:]] == ["to the others"] * 2
+            assert Chat.woken[3:] == ["websocket.receive"]
+            await clients[1].send("leave")
+            assert await recv(clients[1]) == "left"
+            await layer.group_send("room", {**READY, "text": "two are left"})
+            assert [await recv(clients[n]) for n in (0, 2)] == ["two are left"] * 2
+        await until(lambda: len(Chat.codes) == 3, "the ends")
+        assert len(layer.groups.members("room")) == 0, "left at the end"
 
 
 async def test_all_that_one_sender_sends_comes_in_order(layer):
@@ -226,7 +227,7 @@ async def test_synchronous_consumers(layer):
         assert SyncChat.woken == ["chat.message"]
         await client.send("leave")
         assert await recv(client) == "left"
-    await members(layer, 0)
+        await until(lambda: len(layer.groups.members("room")) == 0, "an empty room")
 
 
 async def test_a_message_before_the_accept_waits_for_the_consumer(layer):
@@ -268,14 +269,15 @@ def elsewhere(application):
 
 @pytest.mark.parametrize("consumer", [Chat, SyncChat])
 async def test_it_works_under_servers_without_the_extension(layer, consumer):
-    async with serving(elsewhere(consumer.as_asgi())) as server, open_socket(server) as client:
-        await members(layer, 1)
-        consumer.woken.clear()
-        await layer.group_send("room", READY)
-        await layer.group_send("room", {"type": "chat.message", "text": "hi"})
-        assert [await recv(client), await recv(client)] == ["ready", "handled hi"]
-        assert consumer.woken == ["websocket.send", "chat.message"]
-    await members(layer, 0)
+    async with serving(elsewhere(consumer.as_asgi())) as server:
+        async with open_socket(server) as client:
+            await members(layer, 1)
+            consumer.woken.clear()
+            await layer.group_send("room", READY)
+            await layer.group_send("room", {"type": "chat.message", "text": "hi"})
+            assert [await recv(client), await recv(client)] == ["ready", "handled hi"]
+            assert consumer.woken == ["websocket.send", "chat.message"]
+        await until(lambda: len(layer.groups.members("room")) == 0, "an empty room")
 
 
 async def test_it_works_on_other_layers():
@@ -370,5 +372,4 @@ async def test_two_servers_share_a_room_and_a_third_process_speaks_to_it(tmp_pat
             await clients[1].send("and back")
             assert await recv(clients[0]) == "and back", "without its own"
         await layer.close()
-        # A ready message that comes while its consumer is not waiting goes to the handler: not as a rule.
-        assert (one.output + two.output).count("WOKEN") <= 6
+        assert "WOKEN" not in one.output + two.output

@@ -26,6 +26,7 @@ cdef class Inbox:
     cdef object _message_of_own(self, object item)
     cdef int _call(self, Queue queue, object message, bint shared) except -1
     cdef bint _goes_ahead(self, Queue queue, object item, object loop) except -1
+    cdef bint _give_ahead(self, Queue queue, object item) except -1
     cdef int _drain(self, Queue queue) except -1
     cdef int _schedule(self, Queue queue) except -1
     cdef int _wake(self, Queue queue, object here) except -1

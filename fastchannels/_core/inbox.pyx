@@ -199,6 +199,8 @@ cdef class Inbox:
                 self._note_room(queue)
             if item is None:
                 return None
+            if queue.ahead is not None and queue.loop is running_loop() and self._give_ahead(queue, item):
+                continue
             message = self._decoded(item) if type(item) is bytes else self._message_of_own(item)
             if message is not None:
                 self._delivered += 1
@@ -318,10 +320,10 @@ cdef class Inbox:
             self._drain(queue)
 
     def attach_ahead(self, channel, Receiver receiver):
-        """Have ``receiver`` look at each message of ``channel`` that comes on the running loop while a reader waits.
+        """Have ``receiver`` look at each message of ``channel``, on the running loop, before its reader would get it.
 
-        What it takes no reader sees; what it leaves, and what comes while a message is being read, goes to the readers.
-        So the order of all is kept. It ends with :meth:`close`, and by None.
+        What it takes no reader sees; what it leaves goes to the reader. What comes before the reader is done with the
+        last one, which shows when it asks for the next, waits until then. It ends with :meth:`close`, and by None.
         """
         cdef Queue queue
         loop = current_loop()
@@ -450,21 +452,22 @@ cdef class Inbox:
         return 0
 
     cdef bint _goes_ahead(self, Queue queue, object item, object loop) except -1:
-        """Whether ``queue.ahead`` took the message. It is asked while the reader waits, so that it overtakes nothing."""
+        """Whether ``queue.ahead`` took what is being put. It is asked while the reader waits: nothing is overtaken."""
         if queue.size or not queue.waiters or queue.woken:
             return False
-        if queue.loop is not (loop if loop is not None else running_loop()):
+        if queue.loop is not (loop if loop is not None else running_loop()) or not self._give_ahead(queue, item):
             return False
+        self._received += 1
+        return True
+
+    cdef bint _give_ahead(self, Queue queue, object item) except -1:
         message = self._message(item)
-        if message is None or queue.ahead is None:
-            return False
         try:
-            if not queue.ahead.deliver(message, type(item) is SharedPayload):
+            if message is None or not queue.ahead.deliver(message, type(item) is SharedPayload):
                 return False
         except Exception:
             logger.exception("what goes ahead of the readers of channel %r failed", queue.name)
             return False
-        self._received += 1
         self._delivered += 1
         return True
 

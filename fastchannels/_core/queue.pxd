@@ -33,7 +33,7 @@ cdef class Queue:
     cdef entry *entries
     cdef Py_ssize_t room, head, size
     cdef object receiver, loop
-    cdef Receiver ahead    # looks at what comes while a reader waits and nothing is before it; or None
+    cdef Receiver ahead    # looks at each message before a reader gets it; or None
     cdef dict waiters      # Waiter or ThreadWaiter -> None, in order of arrival; None until the first one
     cdef dict woken        # those that were woken and have not called unwait yet
     cdef bint paused, delivering, scheduled, marked, dead
