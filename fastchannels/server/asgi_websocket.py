@@ -146,14 +146,14 @@ class AsgiWebSocket(WebSocketStream):
 
     def _send_unusual(self, kind: Any, message: Message) -> None:
         """Messages before the accept and after the end."""
-        what = describe(self.connection, self.request)
         if self.closed or (self.closing and not self._ended):
             if self.connection.context.wheel.clock() - self._left_at >= SEND_GRACE:
-                raise ClientDisconnected(f"{what}: the client left")
+                raise ClientDisconnected(f"{describe(self.connection, self.request)}: the client left")
             return
         if self._denial is not None and kind == "websocket.http.response.body":
             self._denial.body(as_bytes(message.get("body", b""), "body of a response"), message.get("more_body", False))
         elif self.closing or self._denial is not None:
+            what = describe(self.connection, self.request)
             raise RuntimeError(f"{what}: {kind} after the application had answered or closed")
         elif kind == "websocket.accept":
             self.accept(message.get("subprotocol"), message.get("headers") or ())

@@ -96,7 +96,7 @@ class Connection(Http1, asyncio.BufferedProtocol):
         self.server = _address(local)
         if self.server is None and isinstance(local, str) and local:
             self.server = (local, None)
-        if transport.get_extra_info("sslcontext") is not None:
+        if self.fd < 0 and transport.get_extra_info("sslcontext") is not None:
             self.scheme = self.peer_scheme = "https"
         context = self.context
         if not context.gate.enter(self.peer[0] if self.peer else None):

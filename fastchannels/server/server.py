@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -274,6 +275,10 @@ class Server:
                 await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
                     starting.result()
+                    if install_signals:
+                        # What the program is made of stays: the collector need not look at it again.
+                        gc.collect()
+                        gc.freeze()
                     if leash is not None:
                         leash.tell_ready()
                     elif install_signals:
