@@ -83,6 +83,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._parser = new_reader()
         self._buffer = bytearray(READ_SIZE)
+        # asyncio's TLS writes each further record into a slice: that of a bytearray is a copy, and the record was lost.
+        self._view = memoryview(self._buffer)
         self._broken: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -98,8 +100,8 @@ class Connection(asyncio.BufferedProtocol):
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self._loop.call_soon_threadsafe(self.abort, error)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
 
     # HOT: benchmarks/layers.py
     def buffer_updated(self, count: int) -> None:

@@ -237,6 +237,14 @@ async def test_tls(tmp_path: Path, certificate: Path) -> None:
         assert await soon(layer.receive(name)) == HELLO
         await soon(asyncio.to_thread(layer.send_sync, "jobs", HELLO))
         assert await soon(layer.receive("jobs")) == HELLO
+        link = layer._session().seats[0].link
+        answers = []
+        for n in range(3):
+            answers.append(link.call("ECHO", n))
+            await asyncio.sleep(0)
+            # Each answer is a TLS record, and they wait together.
+            time.sleep(0.1)  # noqa: ASYNC251
+        assert [await soon(answer) for answer in answers] == [b"0", b"1", b"2"]
         await layer.close()
         begun = time.monotonic()
         distrustful = layer_of(server, hosts=[url], reconnect_timeout=30)
