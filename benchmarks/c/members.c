@@ -160,6 +160,11 @@ static void readable(int fd) {
         }
         return;
     }
+    if (got >= 4 && (unsigned char)buffer[0] == 0x88) {
+        fprintf(stderr, "members: closed with %d: %.*s\n", (unsigned char)buffer[2] << 8 | (unsigned char)buffer[3],
+                (int)got - 4, buffer + 4);
+        exit(1);
+    }
     if (!member->heard) {
         member->heard = true;
         atomic_fetch_add(&room->heard, 1);
