@@ -43,7 +43,8 @@ class ChannelSocket(WebSocketStream):
     """One socket, whose events go through a :class:`Window` to ``websocket.connect``, ``.receive``, ``.disconnect``."""
 
     __slots__ = (
-        "_ack_timer", "_code", "_delivery", "_paused", "_reply", "_unseen", "bridge", "layer", "told", "window",
+        "_ack_timer", "_code", "_delivering", "_delivery", "_paused", "_reply", "_unseen", "bridge", "layer", "told",
+        "window",
     )  # fmt: skip
 
     def __init__(self, connection: Carrier, request: Request, bridge: ChannelBridge) -> None:
@@ -56,7 +57,8 @@ class ChannelSocket(WebSocketStream):
         self.told = False
         self._ack_timer = _AckTimer(self)
         self._reply = ""
-        #: Sends the events whose turn it is.
+        #: Events are sent whose turn it is; the task, when that has to wait.
+        self._delivering = False
         self._delivery: asyncio.Task[None] | None = None
         #: How the socket ended.
         self._code = 1012
@@ -112,8 +114,13 @@ class ChannelSocket(WebSocketStream):
 
     def _kick(self) -> None:
         # A client that does not read is given no worker: the answers would only wait for it.
-        if self._delivery is None and not self._paused and not self.told and self.window.ready:
-            self._delivery = self.connection.context.spawn(self._deliver())
+        if not (self._delivering or self._paused or self.told) and self.window.ready:
+            self._delivering = True
+            context, delivery = self.connection.context, self._deliver()
+            # An answer to the handshake must not come before its own end.
+            task = context.begin(delivery) if self.accepted else context.spawn(delivery)
+            if task is not None:
+                self._delivery = task
 
     async def _deliver(self) -> None:
         """Send the events whose turn it is; ends when one is in flight."""
@@ -122,7 +129,7 @@ class ChannelSocket(WebSocketStream):
             while not (self._paused or self.told) and (event := window.take()) is not None:
                 await self._offer(event)
         finally:
-            self._delivery = None
+            self._delivering, self._delivery = False, None
         self._settle()
 
     def _message(self, event: Event) -> Message:
@@ -185,7 +192,8 @@ class ChannelSocket(WebSocketStream):
                 self.reject(status, RETRY_AFTER if status == 503 else ())
         elif event.kind == "receive":
             self.window.discard_waiting()
-            self.close(code)
+            # Not in the middle of what the socket reads.
+            self.connection.context.loop.call_soon(self.close, code)
 
     def _watch(self) -> None:
         """Look at the window again at its deadline."""

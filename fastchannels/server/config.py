@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastchannels._core.http1 import Shared
+from fastchannels.server.eager import begin
 from fastchannels.server.front import Front
 from fastchannels.server.http import CommonHeaders, HttpLimits
 from fastchannels.server.limits import Drops, Gate, connection_limit
@@ -194,6 +195,11 @@ class Context(Shared):
         self.tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
+
+    def begin(self, coroutine: Any) -> asyncio.Task[Any] | None:
+        """Run ``coroutine`` at once; what is left at its first wait becomes a task as of :meth:`spawn`."""
+        rest = begin(coroutine)
+        return None if rest is None else self.spawn(rest.run())
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
