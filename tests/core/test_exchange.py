@@ -59,14 +59,14 @@ class TestTask:
 
         async def application(scope, receive, send):
             task = asyncio.current_task()
-            seen.append((task.done(), task.cancelling(), task in asyncio.all_tasks(), "Task" in repr(task)))
+            seen.append((task.done(), task.cancelled(), task in asyncio.all_tasks(), "Task" in repr(task)))
             task.add_done_callback(lambda done: seen.append(done is task))
             await asyncio.sleep(0)
             await answer(send)
 
         assert (await served(application))[2] == b"ok"
         await until(lambda: len(seen) == 2, "the callback")
-        assert seen == [(False, 0, True, True), True]
+        assert seen == [(False, False, True, True), True]
 
     async def test_timeouts(self):
         async def application(scope, receive, send):

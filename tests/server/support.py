@@ -17,6 +17,19 @@ from fastchannels.server.stream import HttpStream
 DEADLINE = 10.0
 
 
+async def hello(scope, receive, send):
+    """Says hello to each request, and keeps each socket until its client leaves."""
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
 @contextlib.asynccontextmanager
 async def serving(application=None, *, layer=None, action_logger=None, **options):
     """A server on a free port of the loopback, stopped at once when the block ends."""

@@ -17,21 +17,9 @@ import websockets
 from fastchannels.envelope import ACK, EVENT, REPLIES
 from fastchannels.layers.memory import InMemoryChannelLayer
 from fastchannels.server.drain import retry_reason
-from tests.server.support import DEADLINE, UPGRADE, connect, port_of, serving, until
+from tests.server.support import DEADLINE, UPGRADE, connect, hello, port_of, serving, until
 
 GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-async def application(scope, receive, send):
-    if scope["type"] == "lifespan":
-        raise NotImplementedError
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.accept"})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
-    await send({"type": "http.response.body", "body": b"hello"})
 
 
 def test_retry_reason():
@@ -44,7 +32,7 @@ def test_retry_reason():
 
 
 async def test_sockets_are_told_when_to_come_back():
-    async with serving(application) as server:
+    async with serving(hello) as server:
         clients = [await websockets.connect(f"ws://127.0.0.1:{port_of(server)}/") for _ in range(5)]
         await asyncio.wait_for(server.stop(), DEADLINE)
         for client in clients:
@@ -60,7 +48,7 @@ async def test_an_open_connection_while_the_server_stops():
     async def slow(scope, receive, send):
         if scope["type"] == "http" and scope["path"] == "/slow":
             await gate.wait()
-        await application(scope, receive, send)
+        await hello(scope, receive, send)
 
     async with (
         serving(slow, health_path="/health") as server,
@@ -94,7 +82,7 @@ async def test_an_open_connection_while_the_server_stops():
 
 
 async def test_a_request_of_the_last_instant_is_answered():
-    async with serving(application) as server, connect(server) as client:
+    async with serving(hello) as server, connect(server) as client:
         await client.get()
         client.writer.write(GET % b"/")
         stopping = asyncio.ensure_future(server.stop())

@@ -7,19 +7,7 @@ import asyncio
 import pytest
 
 from fastchannels.layers.memory import InMemoryChannelLayer
-from tests.server.support import UPGRADE, connect, serving, until
-
-
-async def hello(scope, receive, send):
-    if scope["type"] == "lifespan":
-        raise NotImplementedError
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.accept"})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
-    await send({"type": "http.response.body", "body": b"hello"})
+from tests.server.support import UPGRADE, connect, hello, serving, until
 
 
 class TestHealth:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import ssl
+import sys
 
 import httpx
 import pytest
@@ -36,6 +37,10 @@ from tests.server.http2_frames import (
 )  # fmt: skip
 from tests.server.support import DEADLINE, connect, port_of, serving, until
 from tests.server.test_http2_stream import Socket, answering, echo, memory
+
+if sys.version_info < (3, 11):
+    # asyncio's TLS transports do not know there that their other end has closed them.
+    pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")
