@@ -17,7 +17,7 @@ from fastchannels.server.endpoints import Endpoint, EndpointError
 from fastchannels.server.events import Request
 from fastchannels.server.front import Answer, health
 from fastchannels.server.http import error_page
-from fastchannels.server.listeners import Listener, ListenError, close_listeners, open_listeners
+from fastchannels.server.listeners import UNIX_OPTIONS, Listener, ListenError, close_listeners, open_listeners
 from fastchannels.server.metrics import CONTENT_TYPE, Metrics
 from fastchannels.server.protocol import connection_factory
 from fastchannels.server.stream import Carrier, HttpStream
@@ -172,8 +172,11 @@ class Admin:
         factory = connection_factory(self._context)
         loop = self._context.loop
         for listener in self._listeners:
-            create = loop.create_unix_server if endpoint.path else loop.create_server
-            self._servers.append(await create(factory, sock=listener.sock))
+            if endpoint.path:
+                server = await loop.create_unix_server(factory, sock=listener.sock, **UNIX_OPTIONS)
+            else:
+                server = await loop.create_server(factory, sock=listener.sock)
+            self._servers.append(server)
             logger.info("Admin on %s", listener.url)
 
     async def _try(self) -> None:

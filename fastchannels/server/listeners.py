@@ -8,13 +8,17 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from fastchannels.exceptions import UsageError
 from fastchannels.server.endpoints import Endpoint
 from fastchannels.server.tls import TlsFiles
 
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
+#: For ``create_unix_server``: from Python 3.13 on it would remove files that a manager or other workers use.
+UNIX_OPTIONS: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 class ListenError(UsageError):

@@ -27,7 +27,7 @@ from fastchannels.server.http2_frames import INSTALLED
 from fastchannels.server.leash import Leash
 from fastchannels.server.lifespan import Lifespan
 from fastchannels.server.limits import raise_open_files
-from fastchannels.server.listeners import Listener, ListenError, close_listeners, open_listeners
+from fastchannels.server.listeners import UNIX_OPTIONS, Listener, ListenError, close_listeners, open_listeners
 from fastchannels.server.protocol import connection_factory
 from fastchannels.server.tls import tls_context
 
@@ -148,7 +148,7 @@ class Server:
                 timeout = self.config.ssl_handshake_timeout
                 options["ssl_handshake_timeout"] = timeout if timeout > 0 else None
             if listener.sock.family == getattr(socket, "AF_UNIX", None):
-                self._servers.append(await context.loop.create_unix_server(factory, **options))
+                self._servers.append(await context.loop.create_unix_server(factory, **options, **UNIX_OPTIONS))
             else:
                 self._servers.append(await context.loop.create_server(factory, **options))
 
