@@ -160,7 +160,9 @@ class Supervisor:
             os.close(self._news)
 
     def _hear(self, worker: _Worker) -> None:
-        """What a worker told."""
+        """What a worker told; nothing when its end was seen in the same turn, before its socket was looked at."""
+        if worker.sock.fileno() < 0:
+            return
         try:
             words = worker.sock.recv(64)
         except BlockingIOError:
@@ -227,8 +229,7 @@ class Supervisor:
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if pid == 0:
                 continue
-            if worker.sock.fileno() >= 0:
-                self._hear(worker)  # its last words
+            self._hear(worker)  # its last words
             self._forget(worker)
             self._on_end(worker, os.waitstatus_to_exitcode(status))
         if self._watcher and os.waitpid(self._watcher, os.WNOHANG)[0]:

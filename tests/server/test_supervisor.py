@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
+import socket
 import threading
 import time
 
 import pytest
 
+from fastchannels.server.supervisor import Supervisor, _Worker
 from tests.flows.processes import Process, copy_examples, eventually, fetch
 from tests.server.programs import Program, ask_unix, edit, exists, make_project
 
@@ -187,6 +190,21 @@ def test_a_worker_is_replaced_after_its_requests(project):
         # It goes on serving until the next one does.
         assert [answer["pid"] for answer in asker.answers].count(first) >= 20
         assert "started again" not in program.output
+
+
+def test_a_worker_whose_end_is_seen_before_its_socket():
+    """Both are ready in one turn, and the signal comes first."""
+    supervisor = Supervisor(1, 1.0, [])
+    ours, theirs = socket.socketpair()
+    with theirs, supervisor._waker, supervisor._wake, supervisor._selector:
+        worker = _Worker(0, os.getpid(), ours, 0.0)
+        supervisor._workers[worker.pid] = worker
+        supervisor._selector.register(ours, selectors.EVENT_READ, lambda: supervisor._hear(worker))
+        theirs.shutdown(socket.SHUT_WR)
+        ((key, _),) = supervisor._selector.select(10)
+        supervisor._forget(worker)
+        key.data()
+    assert not supervisor._workers
 
 
 def test_a_unix_socket_is_shared_and_removed_at_the_end(project, tmp_path):
