@@ -55,10 +55,12 @@ def tls_extension(tls: ssl.SSLObject) -> dict[str, Any]:
 
 def _chain(tls: ssl.SSLObject) -> list[str]:
     """The client's certificate first; before Python 3.13 it is the only one that can be had."""
-    if hasattr(tls, "get_unverified_chain"):
-        return [ssl.DER_cert_to_PEM_cert(der) for der in tls.get_unverified_chain() or ()]
-    der = tls.getpeercert(binary_form=True)
-    return [ssl.DER_cert_to_PEM_cert(der)] if der else []
+    first = tls.getpeercert(binary_form=True)
+    if first is None:
+        # Not asked further: Python 3.13 fails where a certificate was wanted and none came.
+        return []
+    chain = tls.get_unverified_chain() if hasattr(tls, "get_unverified_chain") else [first]
+    return [ssl.DER_cert_to_PEM_cert(der) for der in chain]
 
 
 def distinguished_name(subject: tuple[tuple[tuple[str, str], ...], ...]) -> str:
