@@ -36,7 +36,7 @@ logger = logging.getLogger("fastchannels")
 
 _NAME: Final = "aclose_old_connections"
 #: Django's own rule, which ``_due`` foresees in these versions; elsewhere each open connection counts as due.
-_RULE: Final = BaseDatabaseWrapper.close_if_unusable_or_obsolete if django.VERSION < (6, 1) else None
+_RULE: Final = BaseDatabaseWrapper.close_if_unusable_or_obsolete if django.VERSION < (6, 2) else None
 
 _original: Callable[[], Awaitable[None]] | None = None
 #: The executor of one thread that was looked into, and that thread's connections by alias: the live mapping.
