@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.parts import HERE
-from benchmarks.plots import COLOURS, curve
+from benchmarks.plots import colour, curve
 from benchmarks.records import HIGHER, Row, Series, short
 from benchmarks.storage import load
 
@@ -148,7 +148,7 @@ def curves(rows: Sequence[Row]) -> Iterator[str]:
             for series in row.series
             if series.median is not None
         }
-        keys = "".join(f'<li class="c{names[rival] % COLOURS}">{escape(rival)}' for rival in shown)
+        keys = "".join(f'<li class="c{colour(names[rival])}">{escape(rival)}' for rival in shown)
         yield f'<h3>{escape(title)}</h3><ul class="keys">{keys}</ul><div class="plots">{"".join(figures)}</div>'
 
 

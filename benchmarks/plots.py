@@ -14,7 +14,12 @@ from benchmarks.records import Row, short
 
 WIDTH, HEIGHT = 420, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 12, 40
-COLOURS = 9
+COLOURS = 10
+
+
+def colour(number: int) -> int:
+    """The class of a rival's colour; that of ours is nobody else's."""
+    return (number - 1) % (COLOURS - 1) + 1 if number else 0
 
 
 class Scale(NamedTuple):
@@ -106,7 +111,7 @@ def curve(rows: Sequence[Row], names: dict[str, int]) -> str:
     parts.append(f'<text class="name" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(axis)}</text>')
     # Ours last, so that it lies above the others.
     for rival, places in sorted(points.items(), key=lambda item: -names[item[0]]):
-        parts.append(line(rival, places, x, y, names[rival] % COLOURS, rows[0].unit))
+        parts.append(line(rival, places, x, y, colour(names[rival]), rows[0].unit))
     return "".join([*parts, "</svg>"])
 
 
@@ -120,10 +125,10 @@ def ticks(values: Sequence[float], x: Scale) -> Iterable[float]:
 
 
 def line(
-    rival: str, places: Sequence[tuple[float, float, float, float]], x: Scale, y: Scale, colour: int, unit: str
+    rival: str, places: Sequence[tuple[float, float, float, float]], x: Scale, y: Scale, number: int, unit: str
 ) -> str:
     path = "M" + "L".join(f"{x(at):.1f} {y(median):.1f}" for at, median, _, _ in places)
-    parts = [f'<g class="c{colour}"><path class="line" d="{path}"/>']
+    parts = [f'<g class="c{number}"><path class="line" d="{path}"/>']
     for at, median, low, high in places:
         parts.append(f'<path class="range" d="M{x(at):.1f} {y(low):.1f}V{y(high):.1f}"/>')
         told = f"{rival}, {at:,g}: {short(median)} {unit} ({short(low)} to {short(high)})"

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.machine import machine
 from benchmarks.page import write_page
-from benchmarks.plots import Scale, brief, curve, even, steps, ticks
+from benchmarks.plots import COLOURS, Scale, brief, colour, curve, even, steps, ticks
 from benchmarks.records import LOST, Axis, Scenario, Target, rows_of, share
 from benchmarks.storage import keep, load
 
@@ -107,6 +107,10 @@ def test_rows_are_kept_until_they_are_measured_again(folder, here):
 def test_rows_of_another_machine_go(folder, here):
     keep(folder, "broadcast", {**here, "cpu": "another"}, room(1000, 10, 20))
     assert len(load(folder)[0][2]) == 1
+
+
+def test_no_rival_has_the_colour_of_ours():
+    assert [colour(number) for number in range(COLOURS + 2)] == [*range(COLOURS), 1, 2]
 
 
 def test_scales():
