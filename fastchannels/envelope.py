@@ -30,5 +30,9 @@ KEYS: Final = (EVENT, SESSION, ACK, REPLIES, BUSY, ABORT, REDELIVERED, LOST, ASG
 #: ``channel``, a process-local name that the application reads, of ``channel_layer``.
 NATIVE: Final = "fastchannels.native"
 
+#: Channels on which a protocol server puts what its clients did: one event at a time of each socket, so between two
+#: messages on them there is no order to keep.
+EVENT_CHANNELS: Final = frozenset({"http.request", "websocket.connect", "websocket.receive", "websocket.disconnect"})
+
 #: Seconds between two ``BUSY`` notes of a running consumer.
 BUSY_INTERVAL: Final = 1.0

@@ -171,18 +171,33 @@ class Worker:
         """Send what was answered, and take as many messages into the hand as consumers of late were fast."""
         most = max(1, min(BATCH, int(BATCH_TIME / self._longest)))
         places = self.async_consumers.reserve(most)
-        taken: list[tuple[str, dict[str, Any]]] = []
+        before = len(self._hand)
         try:
             if places:
-                taken = self._replies.turn(channels, places, RECEIVE_TIMEOUT)
+                self._look(channels, places)
             else:
                 others = [channel for channel in channels if channel not in self._async_channels]
-                taken = self._replies.turn(others, most if others else 0, RECEIVE_TIMEOUT)
+                self._look(others, most if others else 0)
                 if not others:
                     self.async_consumers.wait_for_room(RECEIVE_TIMEOUT)
         finally:
-            self.async_consumers.release(places - len(taken))
-        self._hand.extend(taken)
+            self.async_consumers.release(places - (len(self._hand) - before))
+
+    def _look(self, channels: list[str], most: int) -> None:
+        """Take up to ``most`` messages, but one at most of the application's own channels, which runs first.
+
+        Those are in order for a single worker: none may wait in the hand, from where it would be put back.
+        """
+        own = [channel for channel in channels if channel not in envelope.EVENT_CHANNELS]
+        if own and most > 1:
+            events = [channel for channel in channels if channel in envelope.EVENT_CHANNELS]
+            self._hand.extend(self._replies.turn(own, 1, 0.0))
+            if events:
+                self._hand.extend(self._replies.turn(events, most - 1, 0.0))
+            if self._hand:
+                return
+            most = 1
+        self._hand.extend(self._replies.turn(channels, most, RECEIVE_TIMEOUT))
 
     # HOT: benchmarks/talk.py
     def _work_off(self) -> None:

@@ -474,8 +474,44 @@ class TestTurns:
         worker._replies.turn = lambda channels, most, timeout: taken.append(most) or []
         for longest in (1e-6, 0.0001, 0.0009, 0.002, 5.0):
             worker._longest = longest
-            worker._take(["jobs"])
+            worker._take([RECEIVE])
         assert taken == [32, 20, 2, 1, 1]
+
+    def test_a_single_worker_keeps_the_order_of_an_own_channel(self, work):
+        """Also when a consumer takes long at which the watchdog puts back what waits in the hand."""
+        release, began, ran = threading.Event(), threading.Event(), []
+
+        def consumer(message):
+            if message.channel.name == "jobs":
+                ran.append(message["n"])
+                if message["n"] == 3:
+                    began.set()
+                    assert release.wait(20)
+
+        layer = layer_for(consumer, capacity=1000)
+        for number in range(100):
+            layer.send("jobs", {"n": number})
+        for number in range(300):
+            layer.send(RECEIVE, event_content(number))
+        work(layer)
+        try:
+            assert began.wait(10)
+            # Past the time at which a waiting message is put back.
+            eventually(lambda: any(envelope.BUSY in note for note in sent(layer)), "the slow one is seen")
+        finally:
+            release.set()
+        eventually(lambda: len(ran) == 100, "all are run")
+        assert ran == list(range(100))
+
+    def test_own_channels_do_not_starve_beside_events(self, work):
+        ran = []
+        layer = layer_for(lambda message: ran.append(message.channel.name), capacity=1000)
+        for number in range(300):
+            layer.send(RECEIVE, event_content(number))
+        layer.send("jobs", {})
+        work(layer)
+        eventually(lambda: len(ran) == 301, "all are run")
+        assert ran[0] == "jobs"
 
     def test_answers_wait_for_the_turn_and_arrive_in_order(self, work):
         layer = layer_for(lambda message: message.reply_channel.send({"text": message["text"]}))
