@@ -20,14 +20,24 @@ from benchmarks.page import write_page
 from benchmarks.parts import ROOT, redis_server, wanted
 from benchmarks.records import Figures, Row, Scenario, rows_of
 from benchmarks.storage import keep, load
-from benchmarks.terminal import Progress, lines, markdown
+from benchmarks.terminal import Progress, about_time, lines, markdown
 
 
 class Suite(NamedTuple):
-    """Scenarios by title, and why a rival cannot run."""
+    """Scenarios by title, why a rival cannot run, and about how long a run takes beside what ``--seconds`` gives it."""
 
     scenarios: dict[str, Scenario]
     missing: Callable[[str], str]
+    beside: float
+
+
+class Task(NamedTuple):
+    """A scenario of a suite with the rivals that run in it; why others do not."""
+
+    title: str
+    scenario: Scenario
+    rivals: list[str]
+    absent: dict[str, str]
 
 
 def nothing_missing(rival: str) -> str:
@@ -43,43 +53,48 @@ def layer_scenarios(options: argparse.Namespace, stack: ExitStack) -> dict[str, 
 
 
 SUITES: dict[str, Callable[[argparse.Namespace, ExitStack], Suite]] = {
-    "layers": lambda o, stack: Suite(layer_scenarios(o, stack), layers.missing),
-    "local": lambda o, _: Suite(local.scenarios(o.seconds), nothing_missing),
+    "layers": lambda o, stack: Suite(layer_scenarios(o, stack), layers.missing, 2.1),
+    "local": lambda o, _: Suite(local.scenarios(o.seconds), nothing_missing, 0.6),
     "local_redis": lambda o, _: Suite(
-        {title: Scenario(*row) for title, row in local_redis.scenarios(o.seconds).items()}, nothing_missing
+        {title: Scenario(*row) for title, row in local_redis.scenarios(o.seconds).items()}, nothing_missing, 1.5
     ),
-    "servers": lambda o, _: Suite(servers.scenarios(servers.ROWS, o.seconds), servers.missing),
-    "http2": lambda o, _: Suite(servers.http2(o.seconds), servers.missing_http2),
-    "memory": lambda o, _: Suite(servers_memory.scenarios(), servers.missing),
-    "curves": lambda o, _: Suite(servers.scenarios(servers.CURVES, o.seconds), servers.missing),
-    "broadcast": lambda o, _: Suite(broadcast.scenarios(o.seconds, o.members, o.processes), broadcast.missing),
-    "talk": lambda o, _: Suite(talk.scenarios(o.seconds), talk.missing),
-    "kernels": lambda o, _: Suite(kernels.scenarios(), kernels.missing),
+    "servers": lambda o, _: Suite(servers.scenarios(servers.ROWS, o.seconds), servers.missing, 0.8),
+    "http2": lambda o, _: Suite(servers.http2(o.seconds), servers.missing_http2, 1.7),
+    "memory": lambda o, _: Suite(servers_memory.scenarios(), servers.missing, 2.1),
+    "curves": lambda o, _: Suite(servers.scenarios(servers.CURVES, o.seconds), servers.missing, 1.0),
+    "broadcast": lambda o, _: Suite(broadcast.scenarios(o.seconds, o.members, o.processes), broadcast.missing, 5.0),
+    "talk": lambda o, _: Suite(talk.scenarios(o.seconds), talk.missing, 2.0),
+    "kernels": lambda o, _: Suite(kernels.scenarios(), kernels.missing, 3.0),
 }
 
 
 def compare(
     scenario: Scenario, rivals: list[str], rounds: int, step: Callable[[str], None]
 ) -> tuple[dict[str, list[Figures]], dict[str, str]]:
-    """``rounds`` interleaved runs of each of ``rivals``; what failed is not run, for the reason beside it."""
+    """``rounds`` interleaved runs of each of ``rivals``, and what is to be told of those that failed in some or all.
+
+    Whatever a run raises is its rival's failure: it does not cost the others their hour.
+    """
     runs: dict[str, list[Figures]] = {rival: [] for rival in rivals}
-    failed: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for number in range(rounds):
         for rival in rivals:
             step(f"{rival}, round {number + 1} of {rounds}")
-            if rival in runs:
-                try:
-                    runs[rival].append(scenario.measure(rival))
-                except RuntimeError as error:
-                    failed[rival] = str(error)
-                    del runs[rival]
-    return runs, failed
+            try:
+                runs[rival].append(scenario.measure(rival))
+            except Exception as error:
+                reasons[rival] = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
+    failed = {
+        rival: f"{rounds - len(runs[rival])} of {rounds} rounds failed: {reason}" if rounds > 1 else reason
+        for rival, reason in reasons.items()
+    }
+    return {rival: done for rival, done in runs.items() if done}, failed
 
 
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="python -m benchmarks")
     add = found.add_argument
-    add("--rounds", type=int, default=5)
+    add("--rounds", type=int, default=1, help="runs of each rival in each row (1; 5 for figures to quote)")
     add("--seconds", type=float, default=0.7, help="length of one run (0.7)")
     add("--only", nargs="*", choices=list(SUITES), default=list(SUITES), help="these suites")
     add("--rows", nargs="*", default=[], help="rows whose title holds one of these")
@@ -93,26 +108,42 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def measured(name: str, suite: Suite, options: argparse.Namespace) -> Iterator[list[Row]]:
-    """The rows of one scenario after the other."""
-    chosen: dict[str, list[str]] = {}
-    absent: dict[str, dict[str, str]] = {}
+def tasks(suite: Suite, options: argparse.Namespace) -> list[Task]:
+    """What ``options`` ask of ``suite``."""
+    found = []
     for title, scenario in suite.scenarios.items():
         if wanted(title, options.rows):
             asked = [rival for rival in scenario.rivals if wanted(rival, options.rivals)]
-            absent[title] = {rival: why for rival in asked if (why := suite.missing(rival))}
-            chosen[title] = [rival for rival in asked if rival not in absent[title]]
-    progress = Progress(sum(map(len, chosen.values())) * options.rounds)
-    for title, rivals in chosen.items():
-        if not rivals:
-            continue
+            absent = {rival: why for rival in asked if (why := suite.missing(rival))}
+            if rivals := [rival for rival in asked if rival not in absent]:
+                found.append(Task(title, scenario, rivals, absent))
+    return found
+
+
+def planned(options: argparse.Namespace) -> Progress:
+    """All runs that ``options`` ask for, none begun yet."""
+    runs, seconds = 0, 0.0
+    for name in options.only:
+        with ExitStack() as stack:
+            suite = SUITES[name](options, stack)
+            count = sum(len(task.rivals) for task in tasks(suite, options)) * options.rounds
+        runs += count
+        seconds += count * (suite.beside + options.seconds)
+    return Progress(runs, seconds)
+
+
+def measured(name: str, suite: Suite, options: argparse.Namespace, progress: Progress) -> Iterator[list[Row]]:
+    """The rows of one scenario after the other."""
+    for title, scenario, rivals, absent in tasks(suite, options):
         busy = os.getloadavg()[0]
-        scenario = suite.scenarios[title]
-        runs, failed = compare(scenario, rivals, options.rounds, partial(progress.step, title))
+        step = partial(progress.step, suite.beside + options.seconds, f"{name}: {title}")
+        runs, failed = compare(scenario, rivals, options.rounds, step)
         progress.clear()
-        rows = rows_of(name, title, scenario, runs, absent[title] | failed)
+        rows = rows_of(name, title, scenario, runs, absent | failed)
         for row in rows:
             row.when, row.load, row.rounds = time.strftime("%Y-%m-%d %H:%M"), busy, options.rounds
+        if not rows:
+            print(f"\n{title}", *(f"  {rival} not run: {why}" for rival, why in failed.items()), sep="\n")
         yield rows
 
 
@@ -130,13 +161,18 @@ def main() -> None:
         print(
             "Then the median of all rounds, the lowest and the highest, and the share of a core that each process used."
         )
+        progress = planned(options)
+        print(
+            f"{progress.total} runs, {options.rounds} of each rival in each row: {about_time(progress.seconds)}",
+            flush=True,
+        )
         started = time.monotonic()
         for name in options.only:
             with ExitStack() as stack:
-                for rows in measured(name, SUITES[name](options, stack), options):
+                for rows in measured(name, SUITES[name](options, stack), options, progress):
                     print(*lines(rows), sep="\n", flush=True)
                     keep(options.report, name, about, rows)
-        print(f"\n{time.monotonic() - started:.0f} s")
+        print(f"\ntook {about_time(time.monotonic() - started)}")
     page = write_page(options.report)
     print(f"records and the page of plots: {os.path.relpath(page)}")
 

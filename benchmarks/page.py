@@ -72,7 +72,8 @@ def bars(row: Row, place: Track) -> Iterator[str]:
             yield f'<div class="bar none">{name}<span class="why">not run: {escape(series.not_run)}</span></div>'
             continue
         lost = f' <b class="bad">{short(series.lost)} lost</b>' if series.lost else ""
-        value = f"{short(series.median)}{lost}"
+        failed = f' <b class="bad">{escape(series.failed)}</b>' if series.failed else ""
+        value = f"{short(series.median)}{lost}{failed}"
         if series is ours or series.ratio is None:
             kind = "ours" if series is ours else "none"
             told = f"{value} <small>{escape(row.unit)}</small>" if series is ours else value

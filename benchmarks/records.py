@@ -90,7 +90,10 @@ class Scenario(NamedTuple):
 
 @dataclass
 class Series:
-    """One rival in one row. ``ratio``: how many times better ours is; below 1 the rival is ahead."""
+    """One rival in one row. ``ratio``: how many times better ours is; below 1 the rival is ahead.
+
+    ``failed`` tells of rounds that gave no figures, where others did; ``not_run`` why there are none at all.
+    """
 
     rival: str
     values: list[float] = field(default_factory=list)
@@ -101,6 +104,7 @@ class Series:
     cpu: dict[str, float] = field(default_factory=dict)
     lost: float = 0.0
     not_run: str = ""
+    failed: str = ""
 
 
 @dataclass
@@ -187,9 +191,11 @@ def outcome(target: Target, series: Mapping[str, Series], unit: str, better: str
 
 
 def rows_of(
-    suite: str, title: str, scenario: Scenario, runs: Mapping[str, list[Figures]], not_run: Mapping[str, str]
+    suite: str, title: str, scenario: Scenario, runs: Mapping[str, list[Figures]], failed: Mapping[str, str]
 ) -> list[Row]:
-    """A row for each figure that a rival handed over, in the order of the first; ``not_run``: rival to reason.
+    """A row for each figure that a rival handed over, in the order of the first.
+
+    ``failed``: rival to the reason why all of its runs, or some, are not in ``runs``.
 
     :raises ValueError: a figure has no known unit.
     """
@@ -203,10 +209,12 @@ def rows_of(
         better = UNITS[unit]
         series: dict[str, Series] = {}
         for rival in scenario.rivals:
-            if rival in not_run:
-                series[rival] = Series(rival, not_run=not_run[rival])
-            elif figure in (runs.get(rival) or [{}])[0]:
-                series[rival] = series_of(rival, figure, runs[rival])
+            reason = failed.get(rival, "")
+            if figure in (done := runs.get(rival) or [{}])[0]:
+                series[rival] = series_of(rival, figure, done)
+                series[rival].failed = reason
+            elif not done[0] and reason:
+                series[rival] = Series(rival, not_run=reason)
         ours = series.get(scenario.rivals[0])
         for each in series.values():
             if ours and each is not ours and ours.median is not None and each.median is not None:

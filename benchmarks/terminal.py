@@ -9,23 +9,34 @@ from collections.abc import Iterable, Iterator
 from benchmarks.records import Row, Series, short
 
 WIDTH = 30
+SURE = 30.0  # seconds after which the pace counts as much as what was expected
+
+
+def about_time(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min" if seconds > 90 else f"about {seconds:.0f} s"
 
 
 class Progress:
-    """Counts runs, and tells how many are left and about how long they will take."""
+    """Counts runs, and tells how many are left and about how long they will take.
 
-    def __init__(self, total: int) -> None:
+    ``seconds``: what all are expected to take. The pace at which they do corrects what is told, the more so the longer
+    they run.
+    """
+
+    def __init__(self, total: int, seconds: float) -> None:
         self.total = total
+        self.seconds = seconds
         self.done = 0
+        self.expected = 0.0
         self.begun = time.monotonic()
 
-    def step(self, title: str, text: str) -> None:
-        left = ""
-        if self.done:
-            seconds = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
-            left = f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
+    def step(self, seconds: float, title: str, text: str) -> None:
+        """A run begins that is expected to take ``seconds``."""
+        pace = (time.monotonic() - self.begun + SURE) / (self.expected + SURE)
+        left = about_time(max(self.seconds - self.expected, seconds) * pace)
         self.done += 1
-        line = f"{self.done} of {self.total}{left}: {title}: {text}"
+        self.expected += seconds
+        line = f"{self.done} of {self.total}, {left} left: {title}: {text}"
         if sys.stdout.isatty():
             print(f"\r\033[K{line[:118]}", end="", flush=True)
         elif self.done % 10 == 1:  # a log wants a sign of life, not a line a run
@@ -51,6 +62,8 @@ def line_of(series: Series) -> str:
         line += "   CPU: " + ", ".join(f"{name} {part:.0%}" for name, part in series.cpu.items())
     if series.lost:
         line += f"   LOST {short(series.lost)}"
+    if series.failed:
+        line += f"   {series.failed}"
     return line
 
 
@@ -62,7 +75,7 @@ def lines(rows: Iterable[Row]) -> Iterator[str]:
         yield f"  {row.figure} ({row.better} is better)"
         for series in row.series:
             if number:
-                series = Series(**{**vars(series), "cpu": {}, "lost": 0.0})
+                series = Series(**{**vars(series), "cpu": {}, "lost": 0.0, "failed": ""})
             yield line_of(series)
         for target in row.targets:
             got = "not measured" if target.got is None else f"{short(target.got)}, {'met' if target.met else 'NOT met'}"
@@ -72,7 +85,8 @@ def lines(rows: Iterable[Row]) -> Iterator[str]:
 def cell(series: Series) -> str:
     if series.not_run or series.median is None:
         return f"{series.rival}: not run"
-    return f"{ratio_of(series) or '-'} {series.rival} ({short(series.median)})"
+    failed = f"; {series.failed}" if series.failed else ""
+    return f"{ratio_of(series) or '-'} {series.rival} ({short(series.median)}{failed})"
 
 
 def markdown(rows: Iterable[Row]) -> Iterator[str]:

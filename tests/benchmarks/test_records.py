@@ -114,3 +114,11 @@ def test_numbers_for_people():
     assert [short(value) for value in (0, 0.012345, 7.894, 123.4, 12345.6, 1234567)] == [
         "0", "0.0123", "7.89", "123", "12,346", "1,234,567",
     ]  # fmt: skip
+
+
+def test_rounds_that_failed_leave_the_others():
+    failed = {"peer": "1 of 4 rounds failed: it broke", "absent": "4 of 4 rounds failed: no port"}
+    ours, peer, absent = rows_of("suite", "row", SCENARIO, RUNS, failed)[0].series
+    assert (ours.failed, ours.not_run) == ("", "")
+    assert (peer.median, peer.failed, peer.not_run) == (50, failed["peer"], "")
+    assert (absent.median, absent.failed, absent.not_run) == (None, "", failed["absent"])

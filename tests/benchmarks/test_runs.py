@@ -18,19 +18,21 @@ from benchmarks.parts import ROOT, Meter, Rival, allow_files, compiled, cpu_seco
 from benchmarks.records import LOST, Scenario, share
 
 
-def test_rivals_take_turns_and_one_that_fails_leaves():
+def test_rivals_take_turns_and_a_round_that_fails_costs_no_other():
     seen = []
 
     def measure(rival):
         seen.append(rival)
-        if rival == "b" and len(seen) > 3:
+        if rival == "b" and len(seen) == 5:
             raise RuntimeError("b broke")
-        return {"messages/s": 1.0}
+        if rival == "c":
+            raise KeyError("p50")
+        return {"messages/s": float(len(seen))}
 
-    runs, failed = compare(Scenario(("a", "b"), measure), ["a", "b"], 3, lambda text: None)
-    assert seen == ["a", "b", "a", "b", "a"]
-    assert failed == {"b": "b broke"}
-    assert {rival: len(done) for rival, done in runs.items()} == {"a": 3}
+    runs, failed = compare(Scenario(("a", "b", "c"), measure), ["a", "b", "c"], 3, lambda text: None)
+    assert seen == ["a", "b", "c"] * 3
+    assert failed == {"b": "1 of 3 rounds failed: b broke", "c": "3 of 3 rounds failed: KeyError: 'p50'"}
+    assert {rival: len(done) for rival, done in runs.items()} == {"a": 3, "b": 2}
 
 
 @pytest.mark.parametrize("rival", [broadcast.LOCAL, broadcast.CEILING])

@@ -44,10 +44,20 @@ def test_markdown(rows):
 
 
 def test_a_log_gets_a_sign_of_life_and_not_a_line_a_run(capsys):
-    progress = Progress(25)
+    progress = Progress(25, 250.0)
     for number in range(25):
-        progress.step("Row", f"run {number}")
+        progress.step(10.0, "Row", f"run {number}")
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 3
-    assert told[0] == "1 of 25: Row: run 0"
-    assert "left" in told[1]
+    assert told[0] == "1 of 25, about 4 min left: Row: run 0"
+    assert told[2].startswith("21 of 25, about ")
+
+
+def test_rounds_that_failed_stand_beside_the_others():
+    runs = {"ours": [{RATE: 2.0, "p50, ms": 1.0}], "peer": [{RATE: 1.0, "p50, ms": 2.0}]}
+    rows = rows_of("suite", "Row", Scenario(("ours", "peer"), dict), runs, {"peer": "1 of 2 rounds failed: it broke"})
+    told = [line for line in lines(rows) if "peer" in line]
+    assert [line.endswith("   1 of 2 rounds failed: it broke") for line in told] == [True, False]
+    assert list(markdown(rows))[2:] == [
+        "| Row | messages/s | 2.00 (2.00 to 2.00) | 2x peer (1.00; 1 of 2 rounds failed: it broke) |  |"
+    ]
