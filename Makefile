@@ -125,7 +125,7 @@ bench-check: $(VENV)/.test ## Instructions of the kernels beside those written d
 	@$(BIN)/python -m benchmarks.check $(if $(UPDATE),--update) $(ROWS)
 
 bench-micro: $(VENV)/.test ## The compiled parts beside other libraries, by pytest-benchmark
-	@$(BIN)/python -m pytest -q benchmarks/bench_*.py --benchmark-enable --benchmark-group-by=group --benchmark-sort=median
+	@$(BIN)/python -m pytest -q benchmarks/bench_*.py --benchmark-enable --benchmark-group-by=group --benchmark-sort=min --benchmark-columns=median,min,iqr,rounds
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(ORACLE) build dist var *.egg-info fastchannels/_core/*.so fastchannels/_core/*.c
