@@ -117,14 +117,14 @@ lint: $(VENV)/.lint ## ruff, mypy --strict, clang-format
 
 # ------------------------------------------------------------------ benchmarks
 
-bench: $(VENV)/.test $(PEERS)/.made $(ORACLE)/.made parts ## fastchannels beside its peers, interleaved (ROUNDS=5 ONLY="layers talk")
-	@$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5) --members 10 100 1000 10000 50000 --processes 1 2 $(if $(ONLY),--only $(ONLY))
+bench: $(VENV)/.test $(PEERS)/.made $(ORACLE)/.made parts ## fastchannels beside its peers, once in 15 to 20 minutes (ROUNDS=5 ONLY="layers talk")
+	@$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),1) --members 10 100 1000 10000 50000 --processes 1 2 $(if $(ONLY),--only $(ONLY))
 
 bench-check: $(VENV)/.test ## Instructions of the kernels beside those written down (UPDATE=1 writes them down; ROWS="codec head")
 	@command -v valgrind >/dev/null || { echo "valgrind is missing: apt-get install valgrind"; exit 1; }
 	@$(BIN)/python -m benchmarks.check $(if $(UPDATE),--update) $(ROWS)
 
-bench-micro: $(VENV)/.test ## The compiled parts beside other libraries, by pytest-benchmark
+bench-micro: $(VENV)/.test ## The compiled parts beside other libraries, by pytest-benchmark: a minute
 	@$(BIN)/python -m pytest -q benchmarks/bench_*.py --benchmark-enable --benchmark-group-by=group --benchmark-sort=min --benchmark-columns=median,min,iqr,rounds
 
 clean:

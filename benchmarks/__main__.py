@@ -60,11 +60,11 @@ SUITES: dict[str, Callable[[argparse.Namespace, ExitStack], Suite]] = {
     ),
     "servers": lambda o, _: Suite(servers.scenarios(servers.ROWS, o.seconds), servers.missing, 0.8),
     "http2": lambda o, _: Suite(servers.http2(o.seconds), servers.missing_http2, 1.7),
-    "memory": lambda o, _: Suite(servers_memory.scenarios(), servers.missing, 2.1),
+    "memory": lambda o, _: Suite(servers_memory.scenarios(), servers.missing, 4.8),
     "curves": lambda o, _: Suite(servers.scenarios(servers.CURVES, o.seconds), servers.missing, 1.0),
-    "broadcast": lambda o, _: Suite(broadcast.scenarios(o.seconds, o.members, o.processes), broadcast.missing, 5.0),
-    "talk": lambda o, _: Suite(talk.scenarios(o.seconds), talk.missing, 2.0),
-    "kernels": lambda o, _: Suite(kernels.scenarios(), kernels.missing, 3.0),
+    "broadcast": lambda o, _: Suite(broadcast.scenarios(o.seconds, o.members, o.processes), broadcast.missing, 5.4),
+    "talk": lambda o, _: Suite(talk.scenarios(o.seconds), talk.missing, 1.4),
+    "kernels": lambda o, _: Suite(kernels.scenarios(), kernels.missing, 6.0),
 }
 
 
@@ -172,7 +172,7 @@ def main() -> None:
                 for rows in measured(name, SUITES[name](options, stack), options, progress):
                     print(*lines(rows), sep="\n", flush=True)
                     keep(options.report, name, about, rows)
-        print(f"\ntook {about_time(time.monotonic() - started)}")
+        print(f"\ntook {time.monotonic() - started:.0f} s")
     page = write_page(options.report)
     print(f"records and the page of plots: {os.path.relpath(page)}")
 

@@ -137,7 +137,7 @@ def missing(name: str) -> str:
 def room(name: str, size: Size, seconds: float) -> Figures:
     size = enough(size)
     ports = [free_port() for _ in range(size.processes)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
     def client(members: int) -> list[str]:
         numbers = (members, size.processes, seconds, PAYLOAD)

@@ -66,7 +66,7 @@ def running(command: list[str], cores: set[int] | None = None, **options: object
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for stream in (process.stdin, process.stdout):
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()
 
@@ -211,11 +211,15 @@ def allow_files(wanted: int) -> int:
 
 
 def next_record(process: subprocess.Popen[str]) -> dict[str, float]:
-    """The next JSON line that ``process`` prints."""
+    """The next JSON line that ``process`` prints.
+
+    :raises RuntimeError: it ended; with what it said on standard error, when that is a pipe.
+    """
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"{process.args!r} ended with {process.wait()} and no figures")
+        said = process.stderr.read().strip() if process.stderr else ""
+        raise RuntimeError(said or f"{process.args!r} ended with {process.wait()} and no figures")
     record: dict[str, float] = json.loads(line)
     return record
 

@@ -14,7 +14,19 @@ import pytest
 
 from benchmarks import broadcast
 from benchmarks.__main__ import compare
-from benchmarks.parts import ROOT, Meter, Rival, allow_files, compiled, cpu_seconds, free_port, lacks, serving
+from benchmarks.parts import (
+    ROOT,
+    Meter,
+    Rival,
+    allow_files,
+    compiled,
+    cpu_seconds,
+    free_port,
+    lacks,
+    next_record,
+    running,
+    serving,
+)
 from benchmarks.records import LOST, Scenario, share
 
 
@@ -33,6 +45,15 @@ def test_rivals_take_turns_and_a_round_that_fails_costs_no_other():
     assert seen == ["a", "b", "c"] * 3
     assert failed == {"b": "1 of 3 rounds failed: b broke", "c": "3 of 3 rounds failed: KeyError: 'p50'"}
     assert {rival: len(done) for rival, done in runs.items()} == {"a": 3, "b": 2}
+
+
+def test_what_a_client_said_is_the_reason():
+    command = [sys.executable, "-c", "raise SystemExit('not all heard it')"]
+    with (
+        running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        pytest.raises(RuntimeError, match=r"^not all heard it$"),
+    ):
+        next_record(process)
 
 
 @pytest.mark.parametrize("rival", [broadcast.LOCAL, broadcast.CEILING])
