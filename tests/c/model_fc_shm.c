@@ -74,7 +74,7 @@ static uint8_t arrived[ACTORS][MESSAGES];
 static int next_of[ACTORS][ACTORS], sent[ACTORS], held[ACTORS];
 
 static actor actors[ACTORS];
-static int count, running, owner, owner_died, deaths, most_deaths, wrong_order, twice, torn, setting_up = 1;
+static int count, running, owner, owner_died, deaths, most_deaths, ticked, wrong_order, twice, torn, setting_up = 1;
 static ucontext_t scheduler;
 static uint8_t stacks[ACTORS][STACK] __attribute__((aligned(64)));
 
@@ -317,7 +317,8 @@ static uint64_t contents(uint64_t hash) {
 /* Whether this state was met before. */
 static int met(void) {
     uint64_t hash = 1;
-    const int rest[] = {owner, owner_died, deaths, twice, wrong_order, torn};
+    /* The time that passed belongs to it: a way on which it changes nothing goes on to its judge. */
+    const int rest[] = {owner, owner_died, deaths, ticked, twice, wrong_order, torn};
     if (owner < 0 && !owner_died)
         hash = contents(hash);
     for (int i = 0; i < part_count && (owner >= 0 || owner_died); i++)
@@ -373,7 +374,7 @@ static void reset(void) {
     memset(sent, 0, sizeof sent);
     memset(held, 0, sizeof held);
     owner = -1;
-    owner_died = deaths = twice = wrong_order = torn = 0;
+    owner_died = deaths = ticked = twice = wrong_order = torn = 0;
     for (int i = 0; i < count; i++) {
         actor *a = &actors[i];
         memset(stacks[i] + STACK - USED_STACK, 0, USED_STACK);
@@ -431,7 +432,6 @@ static const char *judge(void) {
 
 /* One way through: what is wrong at its end. NULL: nothing, or it came to a state that was met before. */
 static const char *walk(int known) {
-    int ticked = 0;
     reset();
     for (depth = 0;;) {
         uint8_t options[2 * ACTORS];

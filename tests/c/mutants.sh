@@ -31,4 +31,7 @@ mutant "wake-ups are not sent" fc_shm.c "deliver(s, w);" ""
 mutant "one that gives up keeps its wake-up" fc_shm.c "if (pass_on && q->count)" "if (0)"
 mutant "the lock of the dead is mended, and what it held is not" fc_shm.c "recover(s, w);" ""
 mutant "the lock of the dead is never mended" fc_shm.c "mend_lock(&s->heap.header->lock);" ""
+mutant "what the dead held is kept" fc_shm.c "reclaim(s, dead[i]);" ""
+mutant "blocks of a message that was not finished are kept" fc_recover.c \
+    "if (b->mark == mark && state_of(b) != FC_FREE) {" "if (state_of(b) != FC_FREE) {"
 echo "ok   mutants: $caught changes to the sources, the model notices each"
