@@ -144,7 +144,7 @@ typedef struct fc_header {
     uint64_t sequence;
     uint64_t added;
     uint32_t mark;
-    uint32_t unused;
+    _Atomic uint32_t newcomers; /* processes that came since it was made */
     fc_table table[FC_TABLES];
     uint64_t asleep[FC_WAITER_WORDS];
     uint64_t kept;  /* when housekeeping ran last */

@@ -295,6 +295,32 @@ fc_status fc_shm_enrol(fc_shm *s, fc_text id, char why[FC_SHM_WHY]) {
     s->generation = ++p->generation;
     q->process = slot;
     fc_heap_commit(&p->entry);
+    /* Whoever sleeps until a process ends must know of this one. */
+    (void)atomic_fetch_add_explicit(&h->header->newcomers, 1, memory_order_release);
+    for (uint32_t i = 0; i < h->header->table[FC_WAITS].fresh; i++)
+        if (h->header->asleep[i / 64] >> i % 64 & 1)
+            wake_later(s, i, &w);
+    return fc_shm_exit(s, &w, FC_OK);
+}
+
+uint32_t fc_shm_newcomers(const fc_shm *s) {
+    return atomic_load_explicit(&s->heap.header->newcomers, memory_order_acquire);
+}
+
+fc_status fc_shm_neighbours(fc_shm *s, fc_neighbour *out, uint32_t most, uint32_t *count) {
+    fc_wakes w;
+    *count = 0;
+    fc_status status = lock(s, &w);
+    if (status != FC_OK)
+        return status;
+    for (uint32_t i = 0; i < s->heap.header->table[FC_PROCS].fresh; i++) {
+        const fc_process *p = (const fc_process *)fc_heap_used(&s->heap, FC_PROCS, i);
+        if (!p || i == s->slot)
+            continue;
+        if (*count < most)
+            out[*count] = (fc_neighbour){.start = p->start, .pid = p->pid};
+        ++*count;
+    }
     return fc_shm_exit(s, &w, FC_OK);
 }
 

@@ -112,6 +112,16 @@ fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *
 /* Wakes a sleeper of the channel when a message waits: for a reader that was woken and will not take it. */
 fc_status fc_shm_nudge(fc_shm *s, fc_text channel);
 
+typedef struct fc_neighbour {
+    uint64_t start; /* start time of `pid` */
+    int32_t pid;
+} fc_neighbour;
+
+/* How often a process came to the segment. Takes no lock; every sleeper is woken when it changes. */
+uint32_t fc_shm_newcomers(const fc_shm *s);
+/* The other processes, up to `most`; `count` is how many there are. */
+fc_status fc_shm_neighbours(fc_shm *s, fc_neighbour *out, uint32_t most, uint32_t *count);
+
 /* Declares a channel of this process full, or no longer full. Beyond FC_MARKS of a segment, marks are not kept. */
 fc_status fc_shm_mark(fc_shm *s, fc_text channel, int full);
 
@@ -145,7 +155,7 @@ fc_status fc_shm_wipe(fc_shm *s);
 
 /* FC_ERR_CLOSED: somebody removed the segment's file; open again, as the others will. Else housekeeping: reclaims what
  * dead processes held, drops expired messages, and wakes sleepers that were passed over. Done at most once a
- * FC_SHM_KEEP_MS in the whole segment; every process calls it about that often. */
+ * FC_SHM_KEEP_MS in the whole segment; every process calls it about that often, or that long after another ended. */
 fc_status fc_shm_keep(fc_shm *s);
 fc_status fc_shm_count(fc_shm *s, fc_shm_counts *counts);
 /* Up to `most` channels (groups: with `groups`) from slot *cursor on, which moves on; none: it was the last call. */

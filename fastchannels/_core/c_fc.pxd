@@ -199,6 +199,11 @@ cdef extern from "fc_shm.h" nogil:
     int fc_shm_waits(fc_shm *s) noexcept
     fc_status fc_shm_pending(fc_shm *s, fc_text channel, uint32_t *count, uint64_t *age_ns) noexcept
     fc_status fc_shm_nudge(fc_shm *s, fc_text channel) noexcept
+    ctypedef struct fc_neighbour:
+        uint64_t start
+        int pid
+    uint32_t fc_shm_newcomers(const fc_shm *s) noexcept
+    fc_status fc_shm_neighbours(fc_shm *s, fc_neighbour *out, uint32_t most, uint32_t *count) noexcept
     fc_status fc_shm_mark(fc_shm *s, fc_text channel, int full) noexcept
     fc_status fc_shm_join(fc_shm *s, fc_text group) noexcept
     fc_status fc_shm_leave(fc_shm *s, fc_text group, uint64_t seen) noexcept

@@ -12,13 +12,13 @@ from libc.string cimport memcpy
 
 from fastchannels._core.c_fc cimport (
     FC_ADD, FC_AIMED, FC_DISCARD, FC_ERR_CLOSED, FC_ERR_FORMAT, FC_ERR_FULL, FC_ERR_NOMEM, FC_ERR_OS, FC_ERR_RANGE,
-    FC_ERR_VERSION, FC_GROUP, FC_MESSAGE, FC_NEED_DATA, FC_OK, FC_SHM_VERSION, FC_SHM_WHY, FC_WIPED,
-    fc_shm, fc_shm_abandon, fc_shm_add, fc_shm_add_channel, fc_shm_address, fc_shm_check, fc_shm_close, fc_shm_count,
+    FC_ERR_VERSION, FC_GROUP, FC_MESSAGE, FC_NEED_DATA, FC_OK, FC_SHM_VERSION, FC_SHM_WHY, FC_WIPED, fc_shm,
+    fc_shm_abandon, fc_shm_add, fc_shm_add_channel, fc_shm_address, fc_shm_check, fc_shm_close, fc_shm_count,
     fc_shm_counts, fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_list,
     fc_shm_mark, fc_shm_nudge, fc_shm_open, fc_shm_pending, fc_shm_post, fc_shm_publish, fc_shm_skip, fc_shm_take,
-    fc_shm_take_at_once, fc_shm_waits, fc_shm_wipe, fc_aim, fc_listed, fc_status, fc_taken, fc_text,
-    fc_waiter_arm, fc_waiter_close, fc_waiter_disarm, fc_waiter_fd, fc_waiter_handle, fc_waiter_open,
-    fc_wake_drain, fc_wake_wait,
+    fc_shm_take_at_once, fc_shm_waits, fc_shm_wipe, fc_aim, fc_listed, fc_status, fc_taken, fc_text, fc_neighbour,
+    fc_shm_neighbours, fc_shm_newcomers, fc_waiter_arm, fc_waiter_close, fc_waiter_disarm, fc_waiter_fd,
+    fc_waiter_handle, fc_waiter_open, fc_wake_drain, fc_wake_wait,
 )
 from fastchannels.exceptions import CorruptSegmentError, InvalidChannelLayerError, LayerUnavailable
 
@@ -35,7 +35,7 @@ SENT, FULL, NO_ROOM, GONE = range(4)
 cdef enum:
     WORDS = 1024        # on the stack, for one message; a longer one gets memory of its own
     FEW = 16            # names on the stack
-    LINES = 64          # of a listing, at a time
+    LINES = 64          # of a listing, at a time; neighbours that are told
     AT_ONCE = 16384     # bytes of a message that is copied with the interpreter lock held
 
 
@@ -481,7 +481,7 @@ cdef class Segment:
         outcome(status, self)
 
     def keep(self):
-        """Housekeeping, for every process to call every 0.4 seconds. Raises ``SegmentGone``."""
+        """Housekeeping, for every process to call 0.4 seconds after another one ended. Raises ``SegmentGone``."""
         cdef fc_status status
         self.begin()
         with nogil:
@@ -489,6 +489,19 @@ cdef class Segment:
         self.end()
         if status != FC_OK:
             raise_for(status, self)
+
+    def neighbours(self):
+        """``(pid, its start time)`` of every other process of the segment; None when they are more than 64."""
+        cdef fc_neighbour others[LINES]
+        cdef uint32_t count = 0, index
+        cdef fc_status status
+        self.begin()
+        with nogil:
+            status = fc_shm_neighbours(self.handle, others, LINES, &count)
+        self.end()
+        if outcome(status, self) or count > LINES:
+            return None
+        return {(others[index].pid, others[index].start) for index in range(count)}
 
     def counts(self):
         """What the segment holds, and what went through it since it was made."""
@@ -604,6 +617,10 @@ cdef class Waiter:
         if status != FC_OK:
             raise_for(status, self.segment)
         return ready
+
+    def newcomers(self):
+        """How many processes ever came, 0 when closed; who armed before one comes is woken then."""
+        return 0 if self.handle == NULL or self.segment.handle == NULL else fc_shm_newcomers(self.segment.handle)
 
     def disarm(self):
         """Wait for nothing any more; a wake-up that was not used goes to another sleeper."""

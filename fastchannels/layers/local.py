@@ -113,6 +113,8 @@ class LocalChannelLayer(ChannelLayer):
         # In a forked child all of this belongs to the parent: it is let go of, and nothing shared is touched.
         if self._segment is not None:
             self._segment.abandon()
+        for context in self._loops.values():
+            context.deaths.close()
         self._segment = None
         self._loops = {}
         self._read_with(None)
@@ -395,6 +397,8 @@ class LocalChannelLayer(ChannelLayer):
         self._emptied.add(group)
         if len(self._emptied) >= _MAX_EMPTIED or self._reader is None:
             self._leave_emptied()
+        elif self._reader.resting and self._reader.loop is running_loop():
+            self._reader.rouse()
 
     def _leave_emptied(self) -> None:
         """End this process's memberships in groups that have no member here any more."""

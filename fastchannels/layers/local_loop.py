@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if sys.platform != "win32":
@@ -17,8 +19,57 @@ if TYPE_CHECKING:
 BATCHES: Final = 4
 #: Seconds between two looks of all processes at what the dead left; memberships end within two of them.
 TICK: Final = 0.4
-#: Ticks between two looks at all that waits in this process.
+#: Ticks between two looks at all that waits in this process; how long a loop rests that nothing needs earlier.
 TICKS_TO_HOUSEKEEP: Final = 12
+
+
+class Deaths:
+    """Calls ``told`` on the event loop when another process ends, where the system has pidfd_open (Linux 5.3)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, told: Callable[[], None]) -> None:
+        self.loop = loop
+        self.told = told
+        #: process: its pidfd; None when it has ended, or cannot be watched
+        self.watched: dict[tuple[int, int], int | None] = {}
+
+    def follow(self, processes: set[tuple[int, int]] | None) -> bool:
+        """Watch these and no others. True: all were watched before already, so that none can end unnoticed."""
+        if processes is None or not hasattr(os, "pidfd_open"):
+            processes, calm = set(), False
+        else:
+            calm = processes <= self.watched.keys() and all(self.watched[process] is not None for process in processes)
+        for process in self.watched.keys() - processes:
+            self.drop(process)
+            del self.watched[process]
+        for process in processes - self.watched.keys():
+            try:
+                fd = os.pidfd_open(process[0])
+            except OSError:
+                self.watched[process] = None
+            else:
+                self.watched[process] = fd
+                self.loop.add_reader(fd, self.ended, process)
+        return calm
+
+    def ended(self, process: tuple[int, int]) -> None:
+        self.drop(process)
+        self.told()
+
+    def drop(self, process: tuple[int, int]) -> None:
+        fd, self.watched[process] = self.watched[process], None
+        if fd is not None:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(fd)
+            os.close(fd)
+
+    def close(self) -> None:
+        """Let go of all, as a forked child does too: what its parent watches stays watched."""
+        for fd in self.watched.values():
+            if fd is not None:
+                os.close(fd)
+        self.watched.clear()
+
+    __del__ = close
 
 
 class LocalLoop:
@@ -33,6 +84,9 @@ class LocalLoop:
         self.woken: dict[str, asyncio.Future[None]] = {}
         self.scheduled = False
         self.ticks = 0
+        #: the next tick may be far off: nothing here needs it before a process comes or ends
+        self.resting = False
+        self.deaths = Deaths(loop, self.rouse)
         self.waiter: Waiter | None = None
         self.renew()
         self.timer = loop.call_later(TICK, self.tick)
@@ -43,11 +97,14 @@ class LocalLoop:
             self.loop.remove_reader(self.waiter.fileno())
             self.waiter.close()
         self.waiter = self.layer._ask(Waiter)
+        #: how many processes had come when they were last looked at; -1: never
+        self.newcomers = -1
         self.loop.add_reader(self.waiter.fileno(), self.readable)
 
     def end(self) -> None:
         waiter, self.waiter = self.waiter, None
         self.timer.cancel()
+        self.deaths.follow(None)
         if waiter is not None:
             if not self.loop.is_closed():
                 self.loop.remove_reader(waiter.fileno())
@@ -80,6 +137,8 @@ class LocalLoop:
                 names.append(layer._inbox_name)
             try:
                 ready = self.waiter.arm(names)
+                if ready < 0 and self.resting and self.waiter.newcomers() != self.newcomers:
+                    self.rouse()
             except SegmentGone:
                 self.renew()
                 continue
@@ -110,6 +169,8 @@ class LocalLoop:
         """A future that is done when ``channel`` may have a message. Call :meth:`unwait` afterwards, always."""
         future: asyncio.Future[None] = self.loop.create_future()
         self.sleeping.setdefault(channel, deque()).append(future)
+        if self.resting:
+            self.rouse()
         if channel not in self.woken:
             self.serve()
         return future
@@ -138,6 +199,13 @@ class LocalLoop:
             # A message that this loop was woken for is for a reader of another process now.
             self.layer._ask(lambda segment: segment.nudge(channel))
 
+    def rouse(self) -> None:
+        """Something needs a look within a tick. What others saw less than that ago may be older than it."""
+        if self.resting and self.waiter is not None:
+            self.resting = False
+            self.timer.cancel()
+            self.timer = self.loop.call_later(TICK, self.tick)
+
     def tick(self) -> None:
         """Look after the dead, after wake-ups that went astray, and after what expired here; then again."""
         self.timer = self.loop.call_later(TICK, self.tick)
@@ -147,7 +215,30 @@ class LocalLoop:
         reader = layer._reader
         if reader is not None and reader is not self and not reader.loop.is_running():
             layer._read_with(self)
-        self.ticks += 1
-        if self.ticks % TICKS_TO_HOUSEKEEP == 0 and layer._reader is self:
+        self.ticks += TICKS_TO_HOUSEKEEP if self.resting else 1
+        self.resting = False
+        if self.ticks >= TICKS_TO_HOUSEKEEP and layer._reader is self:
+            self.ticks = 0
             layer._housekeep()
         self.serve()
+        self.rest()
+
+    def rest(self) -> None:
+        """Put the next tick off when the end of any process wakes this loop, and nothing else needs it.
+
+        A message on an ordinary channel may be one that a slow reader was woken for; another loop of this process may
+        stop, and this one then reads for it.
+        """
+        waiter, layer = self.waiter, self.layer
+        if waiter is None:
+            return
+        try:
+            newcomers = waiter.newcomers()
+            calm = self.deaths.follow(layer._open().neighbours())
+        except SegmentGone:
+            return
+        if calm and newcomers == self.newcomers and not self.sleeping and not layer._emptied and len(layer._loops) == 1:
+            self.resting = True
+            self.timer.cancel()
+            self.timer = self.loop.call_later(TICK * TICKS_TO_HOUSEKEEP, self.tick)
+        self.newcomers = newcomers
