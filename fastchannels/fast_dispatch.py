@@ -1,4 +1,4 @@
-"""Spares Channels 4 consumers the thread hop before each event, where no database connection wants closing.
+"""Spares Channels 4 consumers the thread hop before each event, and the tasks around each message of our layers.
 
 ``channels.db.aclose_old_connections`` runs Django's ``close_old_connections`` in the thread in which ``sync_to_async``
 runs database code, on every event of an ``AsyncConsumer``. Mostly that thread has no connection that is due, and the
@@ -7,20 +7,27 @@ and hops only if one of them is due, or if it cannot tell.
 
 What holds: a connection that became due before an event is closed before the event's handler runs. What another
 consumer does meanwhile in that thread is not waited for; its own next event sees to its connections.
+
+``channels.utils.await_many_dispatch`` makes a task for each message of the layer, and a wait for all tasks around it.
+For a consumer that reads a channel of this process from a layer of ours, the function put in its place waits in the
+consumer's own task for the layer's wake-up. Events are dispatched one at a time and in the same order; a message that a
+consumer does not come to any more stays in its queue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import importlib
 import importlib.util
 import logging
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import django
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
@@ -29,23 +36,29 @@ from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from fastchannels import conf
+from fastchannels.layers.base import ChannelLayer
 
 __all__ = ["install", "uninstall"]
 
 logger = logging.getLogger("fastchannels")
 
 _NAME: Final = "aclose_old_connections"
+_MANY: Final = "await_many_dispatch"
 #: Django's own rule, which ``_due`` foresees in these versions; elsewhere each open connection counts as due.
 _RULE: Final = BaseDatabaseWrapper.close_if_unusable_or_obsolete if django.VERSION < (6, 2) else None
 
+_Receive: TypeAlias = Callable[[], Awaitable[Any]]
+_Dispatch: TypeAlias = Callable[[Any], Awaitable[None]]
+
 _original: Callable[[], Awaitable[None]] | None = None
+_original_many: Callable[[Sequence[_Receive], _Dispatch], Awaitable[None]] | None = None
 #: The executor of one thread that was looked into, and that thread's connections by alias: the live mapping.
 _looked: tuple[object, dict[str, Any]] | None = None
 
 
 def install() -> bool:
     """Replace the function in Channels' modules; False, with the reason logged for debugging, where that cannot be."""
-    global _original
+    global _original, _original_many
     if _original is not None:
         return True
     reason = _refusal()
@@ -53,16 +66,19 @@ def install() -> bool:
         logger.debug("No fast dispatch for Channels consumers: %s", reason)
         return False
     _original = getattr(sys.modules["channels.db"], _NAME)
-    _replace(_original, aclose_old_connections)
+    _original_many = getattr(sys.modules["channels.utils"], _MANY)
+    _replace(_NAME, _original, aclose_old_connections)
+    _replace(_MANY, _original_many, await_many_dispatch)
     return True
 
 
 def uninstall() -> None:
     """Put Channels' own function back."""
-    global _original, _looked
+    global _original, _original_many, _looked
     if _original is not None:
-        _replace(aclose_old_connections, _original)
-    _original = _looked = None
+        _replace(_NAME, aclose_old_connections, _original)
+        _replace(_MANY, await_many_dispatch, _original_many)
+    _original = _original_many = _looked = None
 
 
 async def aclose_old_connections() -> None:  # HOT: broadcast, "Channels 4 consumer"
@@ -123,6 +139,67 @@ def _due(connection: Any) -> bool:
     )
 
 
+def await_many_dispatch(consumer_callables: Sequence[_Receive], dispatch: _Dispatch) -> Awaitable[None]:
+    """Dispatch what the client and the layer have for a consumer, as Channels' function does."""
+    source = _inbox_source(consumer_callables)
+    if source is not None:
+        return _dispatch_from_inbox(consumer_callables[0], *source, dispatch)
+    assert _original_many is not None
+    return _original_many(consumer_callables, dispatch)
+
+
+def _inbox_source(consumer_callables: Sequence[_Receive]) -> tuple[ChannelLayer, str] | None:
+    """The layer of ours and the channel of this process that are read beside the client; None for anything else."""
+    bound = consumer_callables[1] if len(consumer_callables) == 2 else None
+    if not isinstance(bound, functools.partial) or bound.keywords or len(bound.args) != 1:
+        return None
+    layer = getattr(bound.func, "__self__", None)
+    # A layer that somebody derived from ours may receive in another way.
+    ours = getattr(bound.func, "__module__", "").startswith("fastchannels.layers.")
+    if not isinstance(layer, ChannelLayer) or not ours or not layer.waits_plainly:
+        return None
+    return (layer, bound.args[0]) if layer.is_readable(bound.args[0]) else None
+
+
+# HOT: broadcast, "Channels 4 consumer"
+async def _dispatch_from_inbox(receive: _Receive, layer: ChannelLayer, channel: str, dispatch: _Dispatch) -> None:
+    inbox = layer.inbox
+
+    def wake(_: object) -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    ready = layer.wait(channel)
+    client = asyncio.ensure_future(receive())
+    client.add_done_callback(wake)
+    try:
+        while True:
+            if ready.done() or client.done():
+                # Something came during the last dispatch. Others run between two.
+                await asyncio.sleep(0)
+            else:
+                await ready
+            if client.done():
+                # While it handles this, the layer may still see that the consumer waits for messages.
+                inbox.unwait(channel, ready)
+                ready = layer.wait(channel)
+                await dispatch(client.result())
+                client = asyncio.ensure_future(receive())
+                client.add_done_callback(wake)
+            if ready.done():
+                ready.result()
+                inbox.unwait(channel, ready)
+                message = inbox.take(channel)
+                if message is not None:
+                    await dispatch(message)
+                ready = layer.wait(channel)
+    finally:
+        inbox.unwait(channel, ready)
+        client.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await client
+
+
 def _refusal() -> str:
     """Why it cannot be installed; empty if it can."""
     if not getattr(settings, conf.SETTING_FAST_DISPATCH, True):
@@ -135,13 +212,16 @@ def _refusal() -> str:
     module = importlib.import_module("channels.db")
     if getattr(getattr(module, _NAME, None), "__module__", "") != module.__name__:
         return f"channels.db of Channels {version} has no {_NAME} of its own"
+    module = importlib.import_module("channels.utils")
+    if getattr(getattr(module, _MANY, None), "__module__", "") != module.__name__:
+        return f"channels.utils of Channels {version} has no {_MANY} of its own"
     if _storage() is None:
         return "this asgiref keeps the connections of a thread in another way"
     return ""
 
 
-def _replace(old: object, new: object) -> None:
-    """Channels' modules import the function by name: those loaded now, and by ``channels.db`` those loaded later."""
+def _replace(function: str, old: object, new: object) -> None:
+    """Channels' modules import a function by name: those loaded now, and by its own module those loaded later."""
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "channels" and getattr(module, _NAME, None) is old:
-            setattr(module, _NAME, new)
+        if name.partition(".")[0] == "channels" and getattr(module, function, None) is old:
+            setattr(module, function, new)

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,13 @@ import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.db import database_sync_to_async
+from channels.exceptions import StopConsumer
 from django.db import DatabaseError, connections
 from django.test import override_settings
 
 from fastchannels import fast_dispatch
+from fastchannels.exceptions import LayerUnavailable
+from fastchannels.layers.memory import InMemoryChannelLayer
 
 ALIAS = "filed"
 THEIRS = fast_dispatch._original
@@ -309,3 +313,197 @@ def test_the_setting_turns_it_off_and_one_line_says_that_it_is_on(thread, caplog
     (record,) = caplog.records
     assert record.levelname == "INFO"
     assert "FASTCHANNELS_FAST_DISPATCH" in record.getMessage()
+
+
+class Reader(AsyncConsumer):
+    """Says what it gets, from the client and from the layer."""
+
+    async def say(self, event):
+        await self.send({"said": event["number"]})
+
+    async def again(self, event):
+        await self.channel_layer.send(self.channel_name, {"type": "again"})
+
+    async def wait(self, event):
+        await self.send({"waits": True})
+        await asyncio.Event().wait()
+
+    async def wait_for(self, event):
+        await self.send({"waits": True})
+        await self.over.wait()
+
+    async def stop(self, event):
+        raise StopConsumer
+
+
+@pytest.fixture
+async def layer(thread, monkeypatch):
+    layer = InMemoryChannelLayer()
+    monkeypatch.setattr(channels.consumer, "get_channel_layer", lambda alias: layer)
+    yield layer
+    await layer.close()
+
+
+@contextlib.asynccontextmanager
+async def reading(layer, kind=Reader):
+    """A consumer's events and its channel, once it reads."""
+    name = layer.new_local_channel("specific")
+    layer.new_local_channel = lambda prefix: name
+    async with Events(kind) as events:
+        yield events, name
+
+
+async def said(events):
+    return (await asyncio.wait_for(events.sent.get(), 10))["said"]
+
+
+async def test_messages_of_the_layer_and_the_client_come_in_order(layer):
+    async with reading(layer) as (events, name):
+        for number in range(20):
+            await layer.send(name, {"type": "say", "number": number})
+        for number in range(100, 120):
+            events.received.put_nowait({"type": "say", "number": number})
+        got = [await said(events) for _ in range(40)]
+    assert [number for number in got if number < 100] == list(range(20))
+    assert [number for number in got if number >= 100] == list(range(100, 120))
+
+
+async def test_a_message_of_the_layer_makes_no_task(layer):
+    made = []
+
+    def factory(loop, coroutine, **options):
+        made.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async with reading(layer) as (events, name):
+        await layer.send(name, {"type": "say", "number": 0})
+        assert await said(events) == 0
+        asyncio.get_running_loop().set_task_factory(factory)
+        for number in range(1, 20):
+            await layer.send(name, {"type": "say", "number": number})
+            assert await events.sent.get() == {"said": number}
+        asyncio.get_running_loop().set_task_factory(None)
+    assert made == []
+
+
+@pytest.mark.parametrize("way", ["layer", "client"])
+async def test_what_comes_while_it_handles_a_message_is_handled_next(layer, way):
+    Reader.over = asyncio.Event()
+    async with reading(layer) as (events, name):
+        if way == "layer":
+            await layer.send(name, {"type": "wait.for"})
+        else:
+            events.received.put_nowait({"type": "wait.for"})
+        assert await asyncio.wait_for(events.sent.get(), 10) == {"waits": True}
+        events.received.put_nowait({"type": "say", "number": 1})
+        await layer.send(name, {"type": "say", "number": 2})
+        for _ in range(5):
+            await asyncio.sleep(0)
+        Reader.over.set()
+        assert {await said(events), await said(events)} == {1, 2}
+
+
+@pytest.mark.parametrize("way", ["layer", "client"])
+async def test_one_event_that_comes_while_it_handles_a_message(layer, way):
+    Reader.over = asyncio.Event()
+    async with reading(layer) as (events, name):
+        await layer.send(name, {"type": "wait.for"})
+        assert await asyncio.wait_for(events.sent.get(), 10) == {"waits": True}
+        if way == "layer":
+            await layer.send(name, {"type": "say", "number": 1})
+        else:
+            events.received.put_nowait({"type": "say", "number": 1})
+        for _ in range(5):
+            await asyncio.sleep(0)
+        Reader.over.set()
+        assert await said(events) == 1
+
+
+async def test_a_consumer_that_always_finds_a_message_lets_others_run(layer):
+    async with reading(layer) as (events, name):
+        await layer.send(name, {"type": "again"})
+        for number in range(5):
+            events.received.put_nowait({"type": "say", "number": number})
+            assert await said(events) == number
+        assert not events.task.done()
+
+
+@pytest.mark.parametrize("way", ["layer", "client"])
+async def test_what_a_cancelled_consumer_did_not_come_to_stays(layer, way):
+    async with reading(layer) as (events, name):
+        if way == "layer":
+            await layer.send(name, {"type": "wait"})
+        else:
+            events.received.put_nowait({"type": "wait"})
+        assert await asyncio.wait_for(events.sent.get(), 10) == {"waits": True}
+        await layer.send(name, {"type": "say", "number": 1})
+        events.task.cancel()
+        await asyncio.wait([events.task], timeout=10)
+        assert events.task.cancelled()
+        assert (await asyncio.wait_for(layer.receive(name), 10))["number"] == 1
+        assert layer.inbox.waiters() == []
+
+
+async def test_a_cancelled_consumer_leaves_nobody_waiting(layer):
+    async with reading(layer) as (events, name):
+        await layer.send(name, {"type": "say", "number": 0})
+        assert await said(events) == 0
+        assert len(layer.inbox.waiters()) == 1
+    assert events.task.cancelled()
+    assert layer.inbox.waiters() == []
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+@pytest.mark.parametrize("way", ["layer", "client"])
+async def test_a_consumer_stops(layer, way):
+    async with reading(layer) as (events, name):
+        if way == "layer":
+            await layer.send(name, {"type": "stop"})
+        else:
+            events.received.put_nowait({"type": "stop"})
+        await asyncio.wait_for(events.task, 10)
+    assert layer.inbox.waiters() == []
+
+
+@pytest.mark.parametrize("way", ["layer", "client"])
+async def test_an_event_without_a_handler_ends_it(layer, way):
+    async with reading(layer) as (events, name):
+        if way == "layer":
+            await layer.send(name, {"type": "unknown"})
+        else:
+            events.received.put_nowait({"type": "unknown"})
+        with pytest.raises(ValueError, match="No handler"):
+            await asyncio.wait_for(events.task, 10)
+
+
+async def test_the_end_of_the_layer_ends_it(layer):
+    async with reading(layer) as (events, name):
+        await layer.send(name, {"type": "say", "number": 0})
+        assert await said(events) == 0
+        (waiter,) = layer.inbox.waiters()
+        waiter.set_exception(LayerUnavailable("gone"))
+        with pytest.raises(LayerUnavailable, match="gone"):
+            await asyncio.wait_for(events.task, 10)
+
+
+async def test_a_layer_that_receives_in_another_way_is_asked(thread, monkeypatch):
+    class Own(InMemoryChannelLayer):
+        async def receive(self, channel):
+            message = await super().receive(channel)
+            return {**message, "number": -message["number"]}
+
+    layer = Own()
+    monkeypatch.setattr(channels.consumer, "get_channel_layer", lambda alias: layer)
+    async with reading(layer) as (events, name):
+        await layer.send(name, {"type": "say", "number": 7})
+        assert await said(events) == -7
+    await layer.close()
+
+
+async def test_messages_about_a_lost_store_come_as_by_receive(thread, monkeypatch):
+    layer = InMemoryChannelLayer(on_disconnect="say")
+    monkeypatch.setattr(channels.consumer, "get_channel_layer", lambda alias: layer)
+    async with reading(layer) as (events, name):
+        await layer.send(name, {"type": "say", "number": 7})
+        assert await said(events) == 7
+    await layer.close()

@@ -26,7 +26,7 @@ from fastchannels._core.inbox import Inbox
 from fastchannels._core.names import check_channel_name, check_group_name, process_of
 from fastchannels._core.queue import Receiver
 from fastchannels._core.take import Take
-from fastchannels._core.wake import current_loop
+from fastchannels._core.wake import Waiter, current_loop
 from fastchannels.exceptions import ChannelFull, MessageTooLarge
 from fastchannels.layers.aim import Aim, Served, aim_of, members_of
 from fastchannels.layers.codec import Codec, make_codec
@@ -93,6 +93,8 @@ class ChannelLayer(Names, abc.ABC):
     in_one_inbox: ClassVar[bool] = False
     #: Whether a message is what its codec decodes, and nothing else is done to it.
     native: ClassVar[bool] = True
+    #: Whether a receive from the inbox is :meth:`wait` and ``inbox.take``.
+    waits_plainly: ClassVar[bool] = True
     #: Seconds that never go back; ages in this process are judged by it (D-07). Tests replace it.
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
@@ -201,7 +203,7 @@ class ChannelLayer(Names, abc.ABC):
 
         A process-local name (with ``!``) can only be received in the process that made it: ``RuntimeError`` elsewhere.
         """
-        if channel in self._readable or self._is_readable(channel):
+        if channel in self._readable or self.is_readable(channel):
             message = self.inbox.take(channel)
             return message if message is not None else await self._take_waiting(channel)
         if "!" in channel:
@@ -212,7 +214,7 @@ class ChannelLayer(Names, abc.ABC):
                 self._received += 1
                 return taken
 
-    def _is_readable(self, channel: str) -> bool:
+    def is_readable(self, channel: str) -> bool:
         """Whether ``channel`` is read from the inbox and with no more ado; raises when it cannot be received here."""
         check_channel_name(channel)
         if "!" not in channel:
@@ -507,6 +509,11 @@ class ChannelLayer(Names, abc.ABC):
         """
         self._listen()
         return Take(current_loop(), self.inbox, channel)
+
+    def wait(self, channel: str) -> Waiter[None]:
+        """A waiter of the running loop, done when the inbox may have a message; ``inbox.unwait`` ends it."""
+        self._listen()
+        return self.inbox.wait(channel)
 
     def _take_local(self, beginnings: list[str]) -> tuple[str, Message] | None:
         for beginning in beginnings:

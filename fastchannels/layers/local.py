@@ -249,7 +249,7 @@ class LocalChannelLayer(ChannelLayer):
 
     # HOT: benchmarks/local.py
     async def receive(self, channel: str) -> Message:
-        if channel in self._readable or self._is_readable(channel):
+        if channel in self._readable or self.is_readable(channel):
             message = self.inbox.take(channel)
             return message if message is not None else await self._take_waiting(channel)
         if "!" in channel:

@@ -70,6 +70,7 @@ class CompatProcess(ChannelLayer):
         self._read_at.clear()
 
     native = False
+    waits_plainly = False
 
     def _decode_or_drop(self, payload: bytes) -> Message | None:
         message = super()._decode_or_drop(payload)
