@@ -60,12 +60,16 @@ def running(command: list[str], cores: set[int] | None = None, **options: object
     try:
         yield process
     finally:
+        below = tree(process.pid)[1:] if process.poll() is None else []
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(3)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        for child in filter(alive, below):  # workers of a server that had to be killed
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -18,6 +19,7 @@ from benchmarks.parts import (
     ROOT,
     Meter,
     Rival,
+    alive,
     allow_files,
     compiled,
     cpu_seconds,
@@ -26,6 +28,7 @@ from benchmarks.parts import (
     next_record,
     running,
     serving,
+    tree,
 )
 from benchmarks.records import LOST, Scenario, share
 
@@ -54,6 +57,18 @@ def test_what_a_client_said_is_the_reason():
         pytest.raises(RuntimeError, match=r"^not all heard it$"),
     ):
         next_record(process)
+
+
+def test_no_worker_outlives_its_server():
+    worker = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); signal.pause()"
+    server = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+    with running([sys.executable, "-c", server], stdout=subprocess.PIPE) as process:
+        next_record(process)
+        _, child = tree(process.pid)
+    deadline = time.monotonic() + 30
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(child)
 
 
 @pytest.mark.parametrize("rival", [broadcast.LOCAL, broadcast.CEILING])
