@@ -5,6 +5,7 @@ Configured without ``DJANGO_SETTINGS_MODULE``, which the processes that some tes
 
 import gc
 import random
+import signal
 
 import django
 import pytest
@@ -16,6 +17,10 @@ from tests import settings as values
 
 settings.configure(**{name: getattr(values, name) for name in dir(values) if name.isupper()})
 django.setup()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore it, and what the tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
