@@ -55,9 +55,7 @@ def layer_scenarios(options: argparse.Namespace, stack: ExitStack) -> dict[str, 
 SUITES: dict[str, Callable[[argparse.Namespace, ExitStack], Suite]] = {
     "layers": lambda o, stack: Suite(layer_scenarios(o, stack), layers.missing, 2.1),
     "local": lambda o, _: Suite(local.scenarios(o.seconds), nothing_missing, 0.6),
-    "local_redis": lambda o, _: Suite(
-        {title: Scenario(*row) for title, row in local_redis.scenarios(o.seconds).items()}, nothing_missing, 1.5
-    ),
+    "local_redis": lambda o, _: Suite(local_redis.scenarios(o.seconds), nothing_missing, 1.5),
     "servers": lambda o, _: Suite(servers.scenarios(servers.ROWS, o.seconds), servers.missing, 0.8),
     "http2": lambda o, _: Suite(servers.http2(o.seconds), servers.missing_http2, 1.7),
     "memory": lambda o, _: Suite(servers_memory.scenarios(), servers.missing, 4.8),

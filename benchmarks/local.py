@@ -7,26 +7,24 @@ Every rival runs in forked children of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import statistics
 import subprocess
-import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from benchmarks.parts import HERE, ROOT
+from benchmarks.parts import compiled, shared_folder
 from benchmarks.records import Figures, Scenario, Target
 from fastchannels.exceptions import ChannelFull
 from fastchannels.layers.local import LocalChannelLayer
@@ -64,12 +62,17 @@ class Child:
         os.waitpid(self.pid, 0)
 
 
-def together(*works: Callable[[Callable[[Any], None], Callable[[], Any]], None]) -> list[Child]:
-    return [Child(work) for work in works]
-
-
-def directory() -> str:
-    return tempfile.mkdtemp(prefix="fc-bench-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+@contextlib.contextmanager
+def together(*works: Callable[[Callable[[Any], None], Callable[[], Any]], None]) -> Iterator[list[Child]]:
+    """Each of ``works`` in a process of its own, for as long as the block runs."""
+    children: list[Child] = []
+    try:
+        for work in works:
+            children.append(Child(work))
+        yield children
+    finally:
+        for child in children:
+            child.end()
 
 
 # ------------------------------------------------------------------ one way
@@ -122,12 +125,8 @@ def _raw(carry: tuple[Callable[[], object], Callable[[], object]], seconds: floa
             count += 100
         report({"messages/s": count / took, "receiver CPU, µs": (time.process_time() - cpu) / count * 1e6})
 
-    children = together(receiver, sender)
-    try:
+    with together(receiver, sender) as children:
         return children[0].record()
-    finally:
-        for child in children:
-            child.end()
 
 
 def one_way(rival: str, seconds: float) -> Figures:
@@ -139,16 +138,12 @@ def one_way(rival: str, seconds: float) -> Figures:
         reader, writer = multiprocessing.Pipe(duplex=False)
         with reader, writer:
             return _raw((reader.recv_bytes, partial(writer.send_bytes, BYTES)), seconds)
-    path = directory()
-    children: list[Child] = []
-    try:
-        children += together(partial(_receive, path, seconds, rival == OURS_INBOX), partial(_send, path))
+    with (
+        shared_folder() as path,
+        together(partial(_receive, path, seconds, rival == OURS_INBOX), partial(_send, path)) as children,
+    ):
         children[1].pipe.send(children[0].record())
         return children[0].record()
-    finally:
-        for child in children:
-            child.end()
-        shutil.rmtree(path)
 
 
 # ------------------------------------------------------------------ there and back
@@ -213,23 +208,11 @@ def round_trip(rival: str, seconds: float) -> Figures:
             loop.run_forever()
             report({"p50, µs": statistics.median(times) * 1e6})
 
-        with a, b:
-            children = together(ping, pong)
-            try:
-                return children[0].record()
-            finally:
-                for child in children:
-                    child.end()
-    path = directory()
-    children = []
-    try:
-        children += together(partial(_ping, path, seconds), partial(_pong, path))
+        with a, b, together(ping, pong) as children:
+            return children[0].record()
+    with shared_folder() as path, together(partial(_ping, path, seconds), partial(_pong, path)) as children:
         children[0].pipe.send(children[1].record())
         return children[0].record()
-    finally:
-        for child in children:
-            child.end()
-        shutil.rmtree(path)
 
 
 # ------------------------------------------------------------------ groups, idleness, the segment alone
@@ -262,10 +245,7 @@ def _members(path: str, count: int, report: Callable[[Any], None], told: Callabl
 
 def fan_out(rival: str, seconds: float) -> Figures:
     """5,000 members in two processes; a group message at a time under way in each, two of them ahead."""
-    path = directory()
-    children: list[Child] = []
-    try:
-        children += together(*[partial(_members, path, 2500)] * 2)
+    with shared_folder() as path, together(*[partial(_members, path, 2500)] * 2) as children:
         for child in children:
             child.record()
         layer = LocalChannelLayer(path=path, capacity=10_000)
@@ -280,10 +260,6 @@ def fan_out(rival: str, seconds: float) -> Figures:
             heard += 1
         layer._release()
         return {"deliveries/s": heard * 5000 / took}
-    finally:
-        for child in children:
-            child.end()
-        shutil.rmtree(path)
 
 
 def _idle(path: str, report: Callable[[Any], None], told: Callable[[], Any]) -> None:
@@ -301,26 +277,13 @@ def _idle(path: str, report: Callable[[Any], None], told: Callable[[], Any]) -> 
 
 
 def idle(rival: str, seconds: float) -> Figures:
-    path = directory()
-    child = Child(partial(_idle, path))
-    try:
+    with shared_folder() as path, together(partial(_idle, path)) as (child,):
         return child.record()
-    finally:
-        child.end()
-        shutil.rmtree(path)
 
 
 def segment_alone(rival: str, seconds: float) -> Figures:
-    with tempfile.TemporaryDirectory() as folder:
-        units = [
-            str(ROOT / "src_c" / f"fc_{unit}.c") for unit in ("shm", "shm_ops", "segment", "heap", "recover", "wake")
-        ]
-        program = str(Path(folder) / "bench_shm")
-        source = str(HERE / "c" / "bench_shm.c")
-        subprocess.run(
-            ["cc", "-O2", "-std=c11", "-D_GNU_SOURCE", "-o", program, source, *units, "-lpthread"], check=True
-        )
-        figures = json.loads(subprocess.run([program, str(seconds)], check=True, capture_output=True).stdout)
+    program = compiled("bench_shm", ("fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_wake"))
+    figures = json.loads(subprocess.run([program, str(seconds)], check=True, capture_output=True).stdout)
     return {"messages/s, one thread": figures["alone"], "messages/s, two processes": figures["apart"]}
 
 

@@ -6,19 +6,17 @@ The local layer's processes share a directory of their own, Redis' a server of t
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks import layers
 from benchmarks.layers import ATTACHED, Setting
-from benchmarks.local import directory
-from benchmarks.parts import next_record, redis_server
+from benchmarks.parts import next_record, redis_server, shared_folder
+from benchmarks.records import Figures, Scenario
 
 LOCAL, REDIS = "local", "Redis"
 PLAIN = layers.LAYERS[0]
 
-Figures = dict[str, float]
 Measure = Callable[[Setting], Figures]
 
 
@@ -29,11 +27,8 @@ def store(rival: str) -> Iterator[str]:
         with redis_server() as url:
             yield url
         return
-    path = directory()
-    try:
+    with shared_folder() as path:
         yield f"local:{path}"
-    finally:
-        shutil.rmtree(path)
 
 
 def group(setting: Setting, how: str, processes: int, members: int, ahead: int, figure: str) -> Figures:
@@ -75,8 +70,9 @@ SCENARIOS: dict[str, Measure] = {
 }  # fmt: skip
 
 
-def scenarios(seconds: float) -> dict[str, tuple[tuple[str, ...], Callable[[str], Figures]]]:
+def scenarios(seconds: float) -> dict[str, Scenario]:
+    """By title."""
     return {
-        f"local and Redis: {title}": ((LOCAL, REDIS), partial(run, measure=measure, seconds=seconds))
+        f"local and Redis: {title}": Scenario((LOCAL, REDIS), partial(run, measure=measure, seconds=seconds))
         for title, measure in SCENARIOS.items()
     }

@@ -113,6 +113,12 @@ def redis_server() -> Iterator[str]:
         yield url
 
 
+def shared_folder() -> tempfile.TemporaryDirectory[str]:
+    """A directory for a local layer, where memory is, as the layer's own default."""
+    where = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    return tempfile.TemporaryDirectory(prefix="fc-bench-", dir=where)
+
+
 class Rival(NamedTuple):
     """What serves in a row: an interpreter and the command lines of its processes by their names, the server's first.
 
@@ -138,9 +144,7 @@ def serving(rival: Rival, ports: Sequence[int]) -> Iterator[dict[str, int]]:
             address, process = stack.enter_context(redis_process())
             ids["redis"] = process.pid
         elif rival.layer == "local":
-            # Where memory is, as the layer's own default.
-            where = "/dev/shm" if os.path.isdir("/dev/shm") else None
-            address = stack.enter_context(tempfile.TemporaryDirectory(prefix="fc-bench-", dir=where)) + "/layer"
+            address = stack.enter_context(shared_folder()) + "/layer"
 
         def filled(text: str, port: int) -> str:
             every = ",".join(map(str, ports))

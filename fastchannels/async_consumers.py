@@ -181,7 +181,8 @@ class AsyncRun:
         """Let the loop have it."""
         worker, running = self._worker, self._running
         worker.async_consumers.start()
-        running.on_slow, running.on_overdue = nothing, self._overdue
+        # One that is overdue keeps no other from running any more.
+        running.on_slow, running.on_overdue = nothing, self._release
         running.thread, running.awaitable = worker.async_consumers.ident or 0, self._awaitable
         self._frame.thread = running.thread
         # The consumer may outlast the thread's next turns.
@@ -217,10 +218,6 @@ class AsyncRun:
             watch.end(self._running)
             self._release()
             self._over.set()
-
-    def _overdue(self) -> None:
-        """It keeps no other from running any more."""
-        self._release()
 
     def _release(self) -> None:
         if self._has_place:

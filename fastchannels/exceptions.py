@@ -178,9 +178,14 @@ class ChannelSocketException(Exception):
         raise NotImplementedError("subclasses of ChannelSocketException define run(message)")
 
 
+def may_close_with(code: int) -> bool:
+    """Whether an application may send a close frame with ``code`` (RFC 6455 section 7.4.2)."""
+    return code == 1000 or 3000 <= code <= 4999
+
+
 def check_close_code(code: int) -> None:
-    """Raise ``ValueError`` for a code that an application may not send (RFC 6455 section 7.4.2)."""
-    if code != 1000 and not 3000 <= code <= 4999:
+    """Raise ``ValueError`` for a code that an application may not send."""
+    if not may_close_with(code):
         raise ValueError(f"close code {code}: an application may send 1000 or 3000 to 4999")
 
 

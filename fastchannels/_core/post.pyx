@@ -23,8 +23,9 @@ cdef enum:
 cdef class Post:
     """What a layer sends and takes through ``segment`` (None: not open), where there is nothing else to do.
 
-    ``addresses`` are those of the names that were checked; on ``loop`` the inbox of this process is read. :meth:`load` and :meth:`hand_out` pass the entries of this
-    process's inbox on; they run on one thread at a time. Raises ``SegmentGone`` and what a ``Segment`` raises.
+    ``addresses`` are those of the names that were checked; on ``loop`` the inbox of this process is read. :meth:`load`
+    and :meth:`hand_out` pass the entries of this process's inbox on; they run on one thread at a time. Raises
+    ``SegmentGone`` and what a ``Segment`` raises.
     """
 
     cdef Codec _codec
@@ -85,7 +86,7 @@ cdef class Post:
 
     # HOT: benchmarks/local_redis.py
     def joins(self, group, channel):
-        """Whether a membership may change at once: names that :meth:`know` was told, on ``loop``, and nothing before it."""
+        """Whether a membership may change at once: on ``loop``, of names that :meth:`know` was told, nothing before it."""
         return (
             group in self._groups and channel in self._channels and self.left == 0 and not self.handing
             and self.segment is not None and not self.segment.something_waits() and running_loop() is self.loop
@@ -125,7 +126,8 @@ cdef class Post:
         """Put what was loaded on its channels, in order; how many there were.
 
         Entries for channels in ``full`` or ``overshoot``, and those that are no messages, go to ``other(kind, target,
-        payload, age in seconds)``. When a receiver or ``other`` raises, or calls :meth:`forget`, the rest stays, or is gone.
+        payload, age in seconds)``. When a receiver or ``other`` raises, the rest stays; when it calls :meth:`forget`, the
+        rest is gone.
         """
         cdef const fc_taken *head
         cdef const char *at

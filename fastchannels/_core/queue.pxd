@@ -20,8 +20,8 @@ cdef class SharedPayload:
 cdef class Receiver:
     """A receiver that is called from compiled code: for :meth:`Inbox.attach`, or for :meth:`Inbox.attach_ahead`.
 
-    ``shared``: the message is a group's, and its other members get the same object. The receiver of :meth:`Inbox.attach`
-    takes every message; one that goes ahead returns False for what it leaves to the readers.
+    ``shared``: the message is a group's, and its other members get the same object. The receiver of
+    :meth:`Inbox.attach` takes every message; one that goes ahead returns False for what it leaves to the readers.
     """
     cdef bint deliver(self, object message, bint shared) except -1
 

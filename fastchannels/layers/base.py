@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import functools
 import inspect
 import os
 import random
@@ -54,6 +55,22 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+@functools.lru_cache(maxsize=16)
+def split_channels(channels: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The ordinary ones of ``channels``, and those that end in ``!``; a worker asks for the same few each time."""
+    ordinary: list[str] = []
+    beginnings: list[str] = []
+    for channel in channels:
+        check_channel_name(channel, True)
+        if "!" not in channel:
+            ordinary.append(channel)
+        elif channel.endswith("!"):
+            beginnings.append(channel)
+        else:
+            raise RuntimeError(f"receive_many reads ordinary channels; await receive({channel!r}) on an event loop")
+    return ordinary, beginnings
 
 
 class ChannelLayer(Names, abc.ABC):
@@ -154,8 +171,6 @@ class ChannelLayer(Names, abc.ABC):
         )  # fmt: skip
         #: Names that were found to be received from the inbox.
         self._readable: set[str] = set()
-        #: What :meth:`_split` made of the names it was asked for last.
-        self._last_split: tuple[tuple[str, ...], list[str], list[str]] = (), [], []
         #: None when no option asks for it: then a receive spends nothing on it.
         self.notices: Notices | None = None
         if self.on_disconnect is not None or self.on_reconnect is not None:
@@ -295,7 +310,7 @@ class ChannelLayer(Names, abc.ABC):
             raise RuntimeError("receive_many(block=True) would stop the running event loop: await receive() instead")
         if not channels:
             return None, None
-        ordinary, beginnings = self._split(tuple(channels))
+        ordinary, beginnings = split_channels(tuple(channels))
         wait = timeout if block else 0.0
         ends = None if wait is None else time.monotonic() + wait
         store_first = bool(ordinary) and random.random() < 0.5
@@ -354,23 +369,6 @@ class ChannelLayer(Names, abc.ABC):
                 del outgoing[0]
         finally:
             outgoing += [item for items in full.values() for item in items]
-
-    def _split(self, channels: tuple[str, ...]) -> tuple[list[str], list[str]]:
-        """The ordinary ones of ``channels``, and those that end in ``!``; a worker asks for the same each time."""
-        known, ordinary, beginnings = self._last_split
-        if channels == known:
-            return ordinary, beginnings
-        ordinary, beginnings = [], []
-        for channel in channels:
-            check_channel_name(channel, True)
-            if "!" not in channel:
-                ordinary.append(channel)
-            elif channel.endswith("!"):
-                beginnings.append(channel)
-            else:
-                raise RuntimeError(f"receive_many reads ordinary channels; await receive({channel!r}) on an event loop")
-        self._last_split = channels, ordinary, beginnings
-        return ordinary, beginnings
 
     def group_add_sync(self, group: str, channel: str) -> None:
         """:meth:`group_add` for a thread without an event loop."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastchannels._core.fanout import Member
 from fastchannels.envelope import ABORT, ACK, BUSY, EVENT, LOST, REDELIVERED, REPLIES, SESSION
-from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge
+from fastchannels.exceptions import ChannelFull, LayerUnavailable, MessageTooLarge, may_close_with
 from fastchannels.server.channel_messages import FULL_DELAY, RETRY_AFTER, Message, envelope_of
 from fastchannels.server.events import Request
 from fastchannels.server.stream import Carrier
@@ -321,7 +321,7 @@ class ChannelSocket(WebSocketStream):
         code = 1000
         if close:
             code = 1000 if close is True else close
-            if not isinstance(code, int) or not (code == 1000 or 3000 <= code <= 4999):
+            if not isinstance(code, int) or not may_close_with(code):
                 logger.error("a reply to %s is ignored: close code %r", self.request.path, close)
                 return
         payload = data if text is None else text

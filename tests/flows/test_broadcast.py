@@ -44,6 +44,18 @@ async def enter_room(layer, seen, count):
     return names
 
 
+@contextlib.asynccontextmanager
+async def entered(layer, count):
+    """The server, what its worker sees, and ``count`` clients in the room, with their reply channels."""
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(layer=layer))
+        seen = await stack.enter_async_context(worker(layer, room))
+        clients = [await stack.enter_async_context(open_socket(server, f"/{n}")) for n in range(count)]
+        await enter_room(layer, seen, count)
+        names = {message["path"]: message["reply_channel"] for kind, message in seen if kind == "connect"}
+        yield server, seen, clients, [names[f"/{n}"] for n in range(count)]
+
+
 class TestKinds:
     """Plain, compressed, TLS and HTTP/2 sockets in one room."""
 
@@ -99,15 +111,10 @@ class TestChanges:
             assert [await recv(client) for _ in range(300)] == [str(number) for number in range(300)]
 
     async def test_the_sender_is_spared_and_others_hear_once(self, layer):
-        async with contextlib.AsyncExitStack() as stack:
-            server = await stack.enter_async_context(serving(layer=layer))
-            seen = await stack.enter_async_context(worker(layer, room))
-            clients = [await stack.enter_async_context(open_socket(server, f"/{n}")) for n in range(4)]
-            await enter_room(layer, seen, 4)
-            names = {m["path"]: m["reply_channel"] for kind, m in seen if kind == "connect"}
+        async with entered(layer, 4) as (_, _, clients, names):
             for n in (1, 2):
-                await layer.group_add("more", names[f"/{n}"])
-            await layer.group_send(["room", "more"], {"text": "all"}, exclude=names["/0"])
+                await layer.group_add("more", names[n])
+            await layer.group_send(["room", "more"], {"text": "all"}, exclude=names[0])
             await layer.group_send("room", {"text": "end"})
             got = [[await recv(client)] for client in clients]
             for client, heard in zip(clients[1:], got[1:], strict=True):
@@ -115,25 +122,20 @@ class TestChanges:
             assert got == [["end"], ["all", "end"], ["all", "end"], ["all", "end"]]
 
     async def test_members_close_and_leave_while_messages_are_written(self, layer):
-        async with contextlib.AsyncExitStack() as stack:
-            server = await stack.enter_async_context(serving(layer=layer))
-            seen = await stack.enter_async_context(worker(layer, room))
-            clients = [await stack.enter_async_context(open_socket(server, f"/{n}")) for n in range(8)]
-            await enter_room(layer, seen, 8)
-            names = {m["path"]: m["reply_channel"] for kind, m in seen if kind == "connect"}
+        async with entered(layer, 8) as (server, _, clients, names):
             streams = {s.request.path: s for s in server._context.bridge.sockets}
             for number in range(40):
                 await layer.group_send("room", {"text": str(number)})
                 if number == 10:
-                    await layer.group_discard("room", names["/0"])
+                    await layer.group_discard("room", names[0])
                 elif number == 20:
-                    await layer.send(names["/1"], {"close": True})
+                    await layer.send(names[1], {"close": True})
                     streams["/2"].connection.abort()
                 elif number == 30:
                     streams["/3"].connection.transport.close()
                 if number % 4 == 0:
                     await asyncio.sleep(0)
-            await layer.send(names["/0"], {"text": "end"})
+            await layer.send(names[0], {"text": "end"})
             assert [await recv(clients[0]) for _ in range(12)] == [*map(str, range(11)), "end"]
             heard = [message async for message in client_messages(clients[1])]
             assert heard == [str(number) for number in range(21)]
@@ -145,11 +147,7 @@ class TestChanges:
                 assert [await recv(client) for _ in range(40)] == [str(number) for number in range(40)]
 
     async def test_text_and_close_for_all_is_framed_once_and_closes_each(self, layer):
-        async with contextlib.AsyncExitStack() as stack:
-            server = await stack.enter_async_context(serving(layer=layer))
-            seen = await stack.enter_async_context(worker(layer, room))
-            clients = [await stack.enter_async_context(open_socket(server)) for _ in range(3)]
-            await enter_room(layer, seen, 3)
+        async with entered(layer, 3) as (_, seen, clients, _):
             await layer.group_send("room", {"text": "bye", "close": 4000})
             for client in clients:
                 assert [message async for message in client_messages(client)] == ["bye"]

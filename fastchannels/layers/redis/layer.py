@@ -20,7 +20,7 @@ from fastchannels._core.take import Take
 from fastchannels._core.wake import current_loop
 from fastchannels.exceptions import ChannelFull, InvalidChannelLayerError, LayerUnavailable
 from fastchannels.layers.aim import Aim
-from fastchannels.layers.base import Message
+from fastchannels.layers.base import Message, split_channels
 from fastchannels.layers.redis import scripts, wire
 from fastchannels.layers.redis.blocking import BlockingClient
 from fastchannels.layers.redis.calls import take_turn
@@ -398,7 +398,7 @@ class RedisChannelLayer(ProcessSide):
     def take_turn(
         self, channels: Sequence[str], most: int, timeout: float, outgoing: list[tuple[str, bytes]]
     ) -> list[tuple[str, Message]]:
-        ordinary, beginnings = self._split(tuple(channels))
+        ordinary, beginnings = split_channels(tuple(channels))
         shards = {0} if len(self.shards) == 1 else {self.shards.of(channel) for channel in ordinary}
         if beginnings or len(shards) != 1 or any(self._kept.count(channel) for channel in ordinary):
             # Of several shards one message at a time is taken.
