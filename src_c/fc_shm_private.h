@@ -3,6 +3,7 @@
 #define FC_SHM_PRIVATE_H
 
 #include "fc_heap.h"
+#include "fc_process.h"
 #include "fc_shm.h"
 #include "fc_wake.h"
 

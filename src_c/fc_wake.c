@@ -4,9 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -95,44 +93,4 @@ fc_status fc_wake_wait(int fd, int timeout_ms) {
     if (n > 0)
         fc_wake_drain(fd);
     return n > 0 ? FC_OK : n == 0 ? FC_NEED_DATA : FC_ERR_OS;
-}
-
-/* ------------------------------------------------------------------ who lives */
-
-static size_t read_small(const char *path, char *out, size_t size) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
-    if (fd >= 0)
-        close(fd);
-    out[n > 0 ? n : 0] = 0;
-    return n > 0 ? (size_t)n : 0;
-}
-
-uint64_t fc_process_start(int pid) {
-    char path[40], text[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    if (!read_small(path, text, sizeof text))
-        return 0;
-    /* proc_pid_stat(5): the command (field 2) may hold anything, so count from its closing bracket. */
-    char *at = strrchr(text, ')');
-    if (!at || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X')
-        return 0;
-    at += 2;
-    for (int field = 3; field < 22 && at; field++)
-        at = strchr(at + 1, ' ');
-    return at ? strtoull(at + 1, NULL, 10) : 0;
-}
-
-uint64_t fc_boot_number(void) {
-    char text[64];
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    size_t n = read_small("/proc/sys/kernel/random/boot_id", text, sizeof text);
-    for (size_t i = 0; i < n; i++)
-        hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001b3);
-    return n ? hash : 0;
-}
-
-uint64_t fc_pid_space(void) {
-    struct stat st;
-    return stat("/proc/self/ns/pid", &st) ? 0 : (uint64_t)st.st_ino;
 }

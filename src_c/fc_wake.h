@@ -1,4 +1,4 @@
-/* What the shared segment asks of the operating system besides memory: waking a sleeper, and telling who lives.
+/* How the shared segment wakes a sleeper.
  *
  * A waiter owns a datagram socket in the segment's directory, named after its slot and generation. One byte wakes it.
  * Sockets and not pipes: a send to a dead one fails at once, no descriptor is kept for each peer, and nothing raises
@@ -26,11 +26,5 @@ fc_status fc_wake_send(const fc_wake_place *place, int sender, uint32_t slot, ui
 void fc_wake_drain(int fd);
 /* Sleeps until a byte comes. FC_NEED_DATA: `timeout_ms` passed (negative: no limit). FC_ERR_OS: errno, EINTR too. */
 fc_status fc_wake_wait(int fd, int timeout_ms);
-
-/* Start time of a process in clock ticks since boot; 0 when it is gone or a zombie, whose descriptors are closed. */
-uint64_t fc_process_start(int pid);
-/* A number that differs after a reboot, and one that differs between process-id namespaces; 0 when unknown. */
-uint64_t fc_boot_number(void);
-uint64_t fc_pid_space(void);
 
 #endif
