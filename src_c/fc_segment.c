@@ -26,18 +26,23 @@ static int init_lock(pthread_mutex_t *lock) {
     }
     return rc;
 }
-
-static int reserve(int fd, uint64_t size) {
-    return posix_fallocate(fd, 0, (off_t)size);
-}
 #else
 static int init_lock(pthread_mutex_t *lock) {
     return (void)lock, ENOSYS;
 }
-static int reserve(int fd, uint64_t size) {
-    return (void)fd, (void)size, ENOSYS;
-}
 #endif
+
+/* Gives the file its size and the room for it, so that a full disk is an error here and not a SIGBUS at some later
+ * store. 0, or an errno. */
+static int reserve(int fd, uint64_t size) {
+#ifdef __APPLE__
+    /* All of it or nothing. Room past the end of a file is given back when it is closed: the file grows over it. */
+    fstore_t room = {.fst_flags = F_ALLOCATEALL, .fst_posmode = F_PEOFPOSMODE, .fst_length = (off_t)size};
+    return fcntl(fd, F_PREALLOCATE, &room) || ftruncate(fd, (off_t)size) ? errno : 0;
+#else
+    return posix_fallocate(fd, 0, (off_t)size);
+#endif
+}
 
 static int owned(int fd, mode_t kind, mode_t forbidden) {
     struct stat st;
@@ -89,7 +94,6 @@ static fc_status create(fc_shm *s, uint64_t size, char why[FC_SHM_WHY]) {
     int fd = openat(s->place.at, UNBORN, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return os_error(why, "the segment cannot be made");
-    /* Reserved, not only sized: a full disk is an error here and not a SIGBUS at some later store. */
     int rc = reserve(fd, size);
     fc_status status = FC_OK;
     if (rc) {

@@ -19,9 +19,16 @@ struct fc_waiter_handle {
 
 /* ------------------------------------------------------------------ the lock */
 
+#ifdef __APPLE__
+/* Its CLOCK_MONOTONIC has been seen to step back. This one stands still while the machine sleeps, as Linux's does. */
+#define CLOCK CLOCK_UPTIME_RAW
+#else
+#define CLOCK CLOCK_MONOTONIC
+#endif
+
 static uint64_t clock_ns(const fc_shm *s) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK, &t);
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec + s->skew;
 }
 

@@ -12,23 +12,52 @@
 #define MSG_NOSIGNAL 0
 #endif
 
+#ifdef __APPLE__
+/* The working directory of this thread alone; -1: that of the process again. Not in the headers of every SDK. */
+int pthread_fchdir_np(int fd);
+#define FC_WAKE_VISITS
+#endif
+
 enum { NAME_SIZE = 24 };
 
 static void name_of(char name[NAME_SIZE], uint32_t slot, uint32_t generation) {
     snprintf(name, NAME_SIZE, "w%x.%x", (unsigned)slot, (unsigned)generation);
 }
 
-/* sun_path is short (108 bytes on Linux): a longer directory is reached through its descriptor. */
-static socklen_t address_of(struct sockaddr_un *address, const fc_wake_place *place, uint32_t slot,
-                            uint32_t generation) {
+/* sun_path is short: 108 bytes on Linux, 104 on macOS. In a directory with a longer name a socket is reached through
+ * the directory's descriptor where a path leads through it (Linux), else by its bare name, by a thread that visits that
+ * directory for the time of one call. Returns the directory to visit; -1: none. */
+static int address_of(struct sockaddr_un *address, const fc_wake_place *place, uint32_t slot, uint32_t generation) {
     char name[NAME_SIZE];
     name_of(name, slot, generation);
     memset(address, 0, sizeof *address);
     address->sun_family = AF_UNIX;
     int n = snprintf(address->sun_path, sizeof address->sun_path, "%s/%s", place->path, name);
-    if (n < 0 || (size_t)n >= sizeof address->sun_path)
-        snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/%s", place->at, name);
-    return (socklen_t)sizeof *address;
+    if (n >= 0 && (size_t)n < sizeof address->sun_path)
+        return -1;
+#ifdef FC_WAKE_VISITS
+    memcpy(address->sun_path, name, sizeof name);
+    return place->at;
+#else
+    snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/%s", place->at, name);
+    return -1;
+#endif
+}
+
+static int visit(int directory) {
+#ifdef FC_WAKE_VISITS
+    if (directory >= 0)
+        return pthread_fchdir_np(directory);
+#endif
+    return (void)directory, 0;
+}
+
+static void leave(int directory) {
+#ifdef FC_WAKE_VISITS
+    if (directory >= 0)
+        (void)pthread_fchdir_np(-1);
+#endif
+    (void)directory;
 }
 
 static int datagram_socket(void) {
@@ -48,18 +77,19 @@ int fc_wake_sender(void) {
 
 int fc_wake_bind(const fc_wake_place *place, uint32_t slot, uint32_t generation) {
     struct sockaddr_un address;
-    socklen_t length = address_of(&address, place, slot, generation);
+    int directory = address_of(&address, place, slot, generation);
     int fd = datagram_socket();
     if (fd < 0)
         return -1;
     fc_wake_unlink(place, slot, generation);
-    if (bind(fd, (struct sockaddr *)&address, length)) {
-        int reason = errno;
-        close(fd);
-        errno = reason;
-        return -1;
-    }
-    return fd;
+    int failed = visit(directory) || bind(fd, (struct sockaddr *)&address, sizeof address);
+    int reason = errno;
+    leave(directory);
+    if (!failed)
+        return fd;
+    close(fd);
+    errno = reason;
+    return -1;
 }
 
 void fc_wake_unlink(const fc_wake_place *place, uint32_t slot, uint32_t generation) {
@@ -70,15 +100,17 @@ void fc_wake_unlink(const fc_wake_place *place, uint32_t slot, uint32_t generati
 
 fc_status fc_wake_send(const fc_wake_place *place, int sender, uint32_t slot, uint32_t generation) {
     struct sockaddr_un address;
-    socklen_t length = address_of(&address, place, slot, generation);
-    for (;;) {
-        if (sendto(sender, "", 1, MSG_NOSIGNAL, (struct sockaddr *)&address, length) >= 0)
-            return FC_OK;
-        if (errno == EINTR)
-            continue;
-        /* Anything else (no memory, a full queue of bytes nobody read yet) says nothing about whether it lives. */
-        return errno == ECONNREFUSED || errno == ENOENT ? FC_ERR_CLOSED : FC_ERR_FULL;
-    }
+    int directory = address_of(&address, place, slot, generation);
+    if (FC_UNLIKELY(visit(directory)))
+        return FC_ERR_FULL;
+    ssize_t n;
+    do
+        n = sendto(sender, "", 1, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address);
+    while (n < 0 && errno == EINTR);
+    int reason = errno;
+    leave(directory);
+    /* Anything else (no memory, a full queue of bytes nobody read yet) says nothing about whether it lives. */
+    return n >= 0 ? FC_OK : reason == ECONNREFUSED || reason == ENOENT ? FC_ERR_CLOSED : FC_ERR_FULL;
 }
 
 void fc_wake_drain(int fd) {
