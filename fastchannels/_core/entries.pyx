@@ -39,8 +39,11 @@ def body(int kind, str name not None, bytes rest not None=b""):
 
 
 cdef Py_ssize_t name_end(bytes entry) except -1:
-    """Where the name of ``entry`` ends and its rest begins; ``ValueError`` when it is too short."""
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(entry), end
+    """Where the name of ``entry`` ends and its rest begins; ``ValueError`` when it is too short, or None."""
+    cdef Py_ssize_t size, end
+    if entry is None:
+        raise ValueError("inbox entry: None")
+    size = PyBytes_GET_SIZE(entry)
     if size < HEAD:
         raise ValueError(f"inbox entry of {size} bytes: the head alone takes {HEAD}")
     end = HEAD + <unsigned char> PyBytes_AS_STRING(entry)[STAMP + 1]
