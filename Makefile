@@ -9,11 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 ORACLE := .venv-oracle
+CROSS := .venv-cross
 CORE := setup.py pyproject.toml $(wildcard src_c/*.[ch] fastchannels/_core/*.pyx fastchannels/_core/*.pxd)
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 C_FILES = $(wildcard src_c/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] benchmarks/c/*.[ch])
 
-.PHONY: help demo demo-check test test-py test-c test-crash test-tsan test-debug test-redis-py test-engines fuzz lint bench bench-check bench-micro parts clean
+.PHONY: help demo demo-check test test-py test-c test-crash test-tsan test-debug test-redis-py test-engines cross fuzz lint bench bench-check bench-micro parts clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -65,6 +66,13 @@ $(ORACLE)/.made: pyproject.toml
 	@$(ORACLE)/bin/python -m pip install --quiet --group oracle
 	@touch $@
 
+$(CROSS)/.made: pyproject.toml
+	@echo "making $(CROSS) with a compiler for other systems (about 440 MB)"
+	@$(PYTHON) -m venv $(CROSS)
+	@$(CROSS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(CROSS)/bin/python -m pip install --quiet --group cross
+	@touch $@
+
 parts: ## Find or install the servers and browser that the tests use
 	@tests/parts.sh
 
@@ -109,6 +117,10 @@ test-redis-py: $(VENV)/.test parts ## The Redis layer under redis-py 5, 6, 7 and
 test-engines: $(VENV)/.test parts ## The Redis layer on Redis 6.2, and on Valkey (VALKEY=path of a valkey-server)
 	@PYTHON=$(BIN)/python VALKEY=$(VALKEY) tests/engines.sh
 
+cross: $(VENV)/.built $(CROSS)/.made ## What is for macOS and Windows, compiled and linked with their headers, not run
+	@PYTHON=$(BIN)/python CC='$(CURDIR)/$(CROSS)/bin/python -m ziglang cc' ZIG_GLOBAL_CACHE_DIR=$(CURDIR)/$(CROSS)/cache \
+	  tests/cross.sh
+
 lint: $(VENV)/.lint ## ruff, mypy --strict, clang-format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -128,4 +140,4 @@ bench-micro: $(VENV)/.test ## The compiled parts beside other libraries, by pyte
 	@$(BIN)/python -m pytest -q benchmarks/bench_*.py --benchmark-enable --benchmark-group-by=group --benchmark-sort=min --benchmark-columns=median,min,iqr,rounds
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(ORACLE) build dist var *.egg-info fastchannels/_core/*.so fastchannels/_core/*.c
+	rm -rf $(VENV) $(PEERS) $(ORACLE) $(CROSS) build dist var *.egg-info fastchannels/_core/*.so fastchannels/_core/*.c
