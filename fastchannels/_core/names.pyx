@@ -54,14 +54,21 @@ cdef int check_plain(str plain, object name, int kind) except -1:
     return refuse(name, kind)
 
 
+cdef inline object plain(object name):
+    """What compiled code takes and what formats alike everywhere: members of a ``StrEnum`` and safe strings do not."""
+    return name if type(name) is str else str.__str__(name)
+
+
 def check_channel_name(name, bint single_reader=False):
-    """Pass a legal channel name; ``single_reader`` admits one ``?`` (D-20). Raises ``InvalidNameError``."""
+    """A legal channel name as a plain ``str``; ``single_reader`` admits one ``?`` (D-20). Raises ``InvalidNameError``."""
     check(name, FC_NAME_SINGLE_READER if single_reader else FC_NAME_CHANNEL)
+    return plain(name)
 
 
 def check_group_name(name):
-    """Pass a legal group name. Raises ``InvalidNameError``."""
+    """A legal group name as a plain ``str``. Raises ``InvalidNameError``."""
     check(name, FC_NAME_GROUP)
+    return plain(name)
 
 
 def local_part(name):

@@ -38,15 +38,10 @@ class Aim(NamedTuple):
 
 def aim_of(groups: str | Iterable[str], exclude: str | Iterable[str]) -> Aim:
     """From what a sender gave. Raises ``InvalidNameError`` for a name that cannot be one."""
-    if isinstance(groups, str) or not isinstance(groups, Iterable):
+    if isinstance(groups, (str, bytes)) or not isinstance(groups, Iterable):
         groups = (groups,)
-    excluded = frozenset((exclude,) if isinstance(exclude, str) else exclude)
-    aim = Aim(tuple(dict.fromkeys(groups)), excluded)
-    for group in aim.groups:
-        check_group_name(group)
-    for channel in excluded:
-        check_channel_name(channel)
-    return aim
+    excluded = map(check_channel_name, (exclude,) if isinstance(exclude, str) else exclude)
+    return Aim(tuple(dict.fromkeys(map(check_group_name, groups))), frozenset(excluded))
 
 
 def parse_aimed(data: bytes) -> tuple[Aim, bytes]:

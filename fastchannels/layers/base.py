@@ -62,8 +62,7 @@ def split_channels(channels: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """The ordinary ones of ``channels``, and those that end in ``!``; a worker asks for the same few each time."""
     ordinary: list[str] = []
     beginnings: list[str] = []
-    for channel in channels:
-        check_channel_name(channel, True)
+    for channel in (check_channel_name(channel, True) for channel in channels):
         if "!" not in channel:
             ordinary.append(channel)
         elif channel.endswith("!"):
@@ -208,7 +207,7 @@ class ChannelLayer(Names, abc.ABC):
         ``single_reader`` admits the ``?`` names of 2016, which Channels 4 refuses (D-20). Raises ``ChannelFull``,
         ``MessageTooLarge``, ``InvalidNameError``, ``InvalidMessageError``, ``LayerUnavailable``.
         """
-        check_channel_name(channel, single_reader)
+        channel = check_channel_name(channel, single_reader)
         await self._push(channel, self.codec.encode(message))
         self._sent += 1
 
@@ -224,7 +223,7 @@ class ChannelLayer(Names, abc.ABC):
         if "!" in channel:
             return await self._take_noted(channel)
         while True:
-            taken = self._decode_or_drop(await self._pop(channel))
+            taken = self._decode_or_drop(await self._pop(check_channel_name(channel)))
             if taken is not None:
                 self._received += 1
                 return taken
@@ -250,14 +249,14 @@ class ChannelLayer(Names, abc.ABC):
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make ``channel`` a member of ``group``. A later ``group_send`` of the same caller reaches it."""
-        check_group_name(group)
-        check_channel_name(channel)
+        group = check_group_name(group)
+        channel = check_channel_name(channel)
         await self._join(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership; no error when there is none. Nothing new is queued for ``channel`` afterwards."""
-        check_group_name(group)
-        check_channel_name(channel)
+        group = check_group_name(group)
+        channel = check_channel_name(channel)
         await self._leave(group, channel)
 
     async def group_send(
@@ -269,7 +268,7 @@ class ChannelLayer(Names, abc.ABC):
         ``exclude=self.channel_name`` spares the sender its own message.
         """
         if type(group) is str and not exclude:
-            check_group_name(group)
+            group = check_group_name(group)
             await self._publish(group, self.codec.encode(message))
         else:
             await self._publish_aimed(aim_of(group, exclude), self.codec.encode(message))
@@ -291,7 +290,7 @@ class ChannelLayer(Names, abc.ABC):
 
     def send_sync(self, channel: str, message: Message) -> None:
         """:meth:`send` for a thread without an event loop."""
-        check_channel_name(channel, True)
+        channel = check_channel_name(channel, True)
         self._push_sync(channel, self.codec.encode(message))
         self._sent += 1
 
@@ -372,14 +371,14 @@ class ChannelLayer(Names, abc.ABC):
 
     def group_add_sync(self, group: str, channel: str) -> None:
         """:meth:`group_add` for a thread without an event loop."""
-        check_group_name(group)
-        check_channel_name(channel)
+        group = check_group_name(group)
+        channel = check_channel_name(channel)
         self._join_sync(group, channel)
 
     def group_discard_sync(self, group: str, channel: str) -> None:
         """:meth:`group_discard` for a thread without an event loop."""
-        check_group_name(group)
-        check_channel_name(channel)
+        group = check_group_name(group)
+        channel = check_channel_name(channel)
         self._leave_sync(group, channel)
 
     def group_send_sync(
@@ -387,7 +386,7 @@ class ChannelLayer(Names, abc.ABC):
     ) -> None:
         """:meth:`group_send` for a thread without an event loop."""
         if type(group) is str and not exclude:
-            check_group_name(group)
+            group = check_group_name(group)
             self._publish_sync(group, self.codec.encode(message))
         else:
             self._publish_aimed_sync(aim_of(group, exclude), self.codec.encode(message))
@@ -480,7 +479,7 @@ class ChannelLayer(Names, abc.ABC):
         ``messages_pending`` and ``messages_max_age`` (seconds that the oldest of them has waited) are left out when the
         store cannot tell; ``channel_full_count`` sends of this process raised ``ChannelFull``.
         """
-        check_channel_name(channel, True)
+        channel = check_channel_name(channel, True)
         pending, age = self._depth_sync(channel)
         statistics: dict[str, Any] = {} if pending is None else {"messages_pending": pending}
         if age is not None:

@@ -227,7 +227,7 @@ class LocalChannelLayer(ChannelLayer):
         except SegmentGone:
             outcome = MORE
         if outcome == MORE:
-            check_channel_name(channel, single_reader)
+            channel = check_channel_name(channel, single_reader)
             payload = self.codec.encode(message)
             await self._push(channel, payload)
             self._sent += 1
@@ -254,6 +254,8 @@ class LocalChannelLayer(ChannelLayer):
             return message if message is not None else await self._take_waiting(channel)
         if "!" in channel:
             return await self._take_noted(channel)
+        if type(channel) is not str:
+            channel = check_channel_name(channel)
         try:
             message = self._post.take(channel)
         except SegmentGone:
@@ -352,7 +354,7 @@ class LocalChannelLayer(ChannelLayer):
     # HOT: benchmarks/local_redis.py
     async def group_add(self, group: str, channel: str) -> None:
         if not self._post.joins(group, channel):
-            self._check_names(group, channel)
+            group, channel = self._check_names(group, channel)
             if self._own_mark not in channel:
                 self._join_sync(group, channel)
                 return
@@ -378,18 +380,18 @@ class LocalChannelLayer(ChannelLayer):
     # HOT: benchmarks/local_redis.py
     async def group_discard(self, group: str, channel: str) -> None:
         if not self._post.joins(group, channel):
-            self._check_names(group, channel)
+            group, channel = self._check_names(group, channel)
             if self._own_mark not in channel or not self._drain_here():
                 self._leave_sync(group, channel)
                 return
         if self.groups.discard(group, channel):
             self._group_emptied(group)
 
-    def _check_names(self, group: str, channel: str) -> None:
-        check_group_name(group)
-        check_channel_name(channel)
+    def _check_names(self, group: str, channel: str) -> tuple[str, str]:
+        group, channel = check_group_name(group), check_channel_name(channel)
         if self._own_mark in channel:
             self._post.know(group, channel)
+        return group, channel
 
     _join, _leave = group_add, group_discard
 

@@ -40,7 +40,7 @@ class InMemoryChannelLayer(ChannelLayer):
 
     # HOT: benchmarks/bench_inbox.py
     async def send(self, channel: str, message: Message, *, single_reader: bool = False) -> None:
-        check_channel_name(channel, single_reader)
+        channel = check_channel_name(channel, single_reader)
         if not self.inbox.offer(channel, self.codec.encode(message)):
             raise self._refuse(channel)
         self._sent += 1

@@ -14,6 +14,7 @@ Both close what they made. A store with a clock that tests can set overrides :me
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import os
 import random
@@ -47,6 +48,15 @@ async def send_when_room(layer: ChannelLayer, channel: str, message: dict[str, A
             return await layer.send(channel, message)
         except ChannelFull:
             await asyncio.sleep(0.001)
+
+
+class Name(str, enum.Enum):
+    ROOM = "room"
+    JOBS = "jobs"
+
+
+class Text(str):
+    """As Django's ``SafeString``."""
 
 
 class ContractTests:
@@ -86,10 +96,30 @@ class ContractTests:
             ):
                 with pytest.raises(TypeError, match=r"channel name"):
                     await call
-        for bad in ("", "x" * 100, "g!", "g?x", "g\n", None):
+        for bad in ("", "x" * 100, "g!", "g?x", "g\n", None, b"g"):
             for call in (layer.group_send(bad, HELLO), layer.group_add(bad, "a"), layer.group_discard(bad, "a")):  # type: ignore[arg-type]
                 with pytest.raises(TypeError, match=r"group name"):
                     await call
+
+    async def test_name_of_a_subclass_of_str(self, layer: ChannelLayer, other: ChannelLayer) -> None:
+        """A member of a ``str`` enumeration, whose ``str()`` is another one, is the name that it equals."""
+        room, jobs = Name.ROOM, Name.JOBS
+        own = Text(await layer.new_channel())
+        await layer.group_add(room, own)
+        other.group_add_sync(room, jobs)
+        await other.group_send(room, {"n": 1})
+        assert [await soon(layer.receive(channel)) for channel in (own, jobs)] == [{"n": 1}, {"n": 1}]
+        await other.group_send([room], {"n": 2}, exclude=jobs)
+        other.group_send_sync("room", {"n": 3}, exclude=[own])
+        assert [await soon(layer.receive(channel)) for channel in (own, "jobs")] == [{"n": 2}, {"n": 3}]
+        await layer.group_discard(room, jobs)
+        layer.group_discard_sync(room, own)
+        other.group_send_sync("room", {"n": 4})
+        await other.send(jobs, {"n": 5})
+        await other.send(own, {"n": 6})
+        other.send_sync(jobs, {"n": 7})
+        assert [await soon(layer.receive(channel)) for channel in (jobs, own)] == [{"n": 5}, {"n": 6}]
+        assert await soon(asyncio.to_thread(layer.receive_many, [jobs], True, DEADLINE)) == ("jobs", {"n": 7})
 
     async def test_new_channel(self, layer: ChannelLayer) -> None:
         names = {await layer.new_channel() for _ in range(100)}

@@ -14,7 +14,7 @@ def test_what_a_sender_may_give() -> None:
     assert aim_of(["b", "a", "b"], "x!y") == Aim(("b", "a"), frozenset(["x!y"]))
     assert aim_of(iter(["a"]), iter(["x", "x"])) == Aim(("a",), frozenset(["x"]))
     assert aim_of([], []) == Aim(())
-    for groups, exclude in (("g!", ()), ([None], ()), (None, ()), ("g", "a b"), ("g", [3])):
+    for groups, exclude in (("g!", ()), ([None], ()), (None, ()), ("g", "a b"), ("g", [3]), (b"g", ())):
         with pytest.raises(InvalidNameError):
             aim_of(groups, exclude)  # type: ignore[arg-type]
 
