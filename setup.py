@@ -44,7 +44,7 @@ C_UNITS: dict[str, list[str]] = {
 }
 if sys.platform != "win32":
     C_UNITS["post"] = []
-    C_UNITS["shm"] = ["fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_process", "fc_wake"]
+    C_UNITS["shm"] = ["fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_lock", "fc_process", "fc_wake"]
 
 # System libraries. zlib's header is wherever Python is built (zlib1g-dev, zlib-devel, macOS's SDK); Windows: vcpkg's.
 LIBRARIES: dict[str, list[str]] = {"deflate": ["zlib" if sys.platform == "win32" else "z"]}

@@ -283,7 +283,7 @@ def idle(rival: str, seconds: float) -> Figures:
 
 def segment_alone(rival: str, seconds: float) -> Figures:
     program = compiled(
-        "bench_shm", ("fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_process", "fc_wake")
+        "bench_shm", ("fc_shm", "fc_shm_ops", "fc_segment", "fc_heap", "fc_recover", "fc_lock", "fc_process", "fc_wake")
     )
     figures = json.loads(subprocess.run([program, str(seconds)], check=True, capture_output=True).stdout)
     return {"messages/s, one thread": figures["alone"], "messages/s, two processes": figures["apart"]}

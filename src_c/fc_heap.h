@@ -14,10 +14,10 @@
 #ifndef FC_HEAP_H
 #define FC_HEAP_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "fc_common.h"
+#include "fc_lock.h"
 
 #define FC_NIL UINT32_MAX
 #define FC_SHM_MAGIC UINT64_C(0x6c6e6e6863747366)
@@ -140,7 +140,7 @@ typedef struct fc_header {
     uint64_t size;
     uint64_t boot;      /* which boot of the machine made it: a lock held across a reboot is held by nobody */
     uint64_t pid_space; /* process ids mean something only in the namespace of the maker */
-    pthread_mutex_t lock;
+    fc_lock lock;
     uint64_t sequence;
     uint64_t added;
     uint32_t mark;

@@ -12,26 +12,6 @@
 
 static const char SEGMENT[] = "segment", UNBORN[] = "segment.new", LOCK_FILE[] = "lock";
 
-#ifdef __linux__
-static int init_lock(pthread_mutex_t *lock) {
-    pthread_mutexattr_t attr;
-    int rc = pthread_mutexattr_init(&attr);
-    if (!rc) {
-        rc = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-        if (!rc)
-            rc = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-        if (!rc)
-            rc = pthread_mutex_init(lock, &attr);
-        pthread_mutexattr_destroy(&attr);
-    }
-    return rc;
-}
-#else
-static int init_lock(pthread_mutex_t *lock) {
-    return (void)lock, ENOSYS;
-}
-#endif
-
 /* Gives the file its size and the room for it, so that a full disk is an error here and not a SIGBUS at some later
  * store. 0, or an errno. */
 static int reserve(int fd, uint64_t size) {
@@ -98,17 +78,13 @@ static fc_status create(fc_shm *s, uint64_t size, char why[FC_SHM_WHY]) {
     fc_status status = FC_OK;
     if (rc) {
         errno = rc;
-        status = os_error(why, rc == ENOSYS ? "shared memory needs a robust mutex, which this platform does not have"
-                                            : "the room for the segment cannot be reserved");
+        status = os_error(why, "the room for the segment cannot be reserved");
     } else if ((status = map(s, fd, size, why)) == FC_OK) {
-        rc = init_lock(&s->heap.header->lock);
         fc_heap_format(&s->heap, size);
         s->heap.header->version = FC_SHM_VERSION;
         s->heap.header->boot = fc_boot_number();
         s->heap.header->pid_space = fc_pid_space();
-        if (rc)
-            errno = rc;
-        if (rc || flock(fd, LOCK_SH) || renameat(s->place.at, UNBORN, s->place.at, SEGMENT))
+        if (flock(fd, LOCK_SH) || renameat(s->place.at, UNBORN, s->place.at, SEGMENT))
             status = os_error(why, "the segment cannot be made");
     }
     if (status != FC_OK) {
@@ -222,7 +198,7 @@ fc_status fc_shm_open(fc_shm **out, const char *dir, uint64_t size, fc_text id, 
 }
 
 void fc_shm_close(fc_shm *s) {
-    int guard = lock_file(s); /* before the mutex, as in fc_shm_open: nobody enrols between the two lines below */
+    int guard = lock_file(s); /* before the lock, as in fc_shm_open: nobody enrols between the two lines below */
     if (fc_shm_retire(s) && guard >= 0)
         (void)unlinkat(s->place.at, SEGMENT, 0);
     if (guard >= 0)

@@ -4,10 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { FC_SHM_SPINS = 60, FC_SHM_PAUSES = 8 };
+#include "fc_clock.h"
 
 struct fc_waiter_handle {
     fc_shm *s;
@@ -19,17 +18,8 @@ struct fc_waiter_handle {
 
 /* ------------------------------------------------------------------ the lock */
 
-#ifdef __APPLE__
-/* Its CLOCK_MONOTONIC has been seen to step back. This one stands still while the machine sleeps, as Linux's does. */
-#define CLOCK CLOCK_UPTIME_RAW
-#else
-#define CLOCK CLOCK_MONOTONIC
-#endif
-
 static uint64_t clock_ns(const fc_shm *s) {
-    struct timespec t;
-    clock_gettime(CLOCK, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec + s->skew;
+    return fc_clock_ns() + s->skew;
 }
 
 static void wake_later(fc_shm *s, uint32_t slot, fc_wakes *w) {
@@ -48,62 +38,22 @@ static void recover(fc_shm *s, fc_wakes *w) {
         wake_later(s, i, w);
 }
 
-#ifdef __linux__
-static inline void relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-static int take_lock(pthread_mutex_t *lock, int at_once) {
-    int rc = pthread_mutex_trylock(lock);
-    /* It is held for a fraction of a microsecond, unless its holder was put off its core: going to sleep costs more. */
-    for (int i = 0; FC_UNLIKELY(rc == EBUSY) && i < FC_SHM_SPINS; i++) {
-        for (int k = 0; k < FC_SHM_PAUSES; k++)
-            relax();
-        rc = pthread_mutex_trylock(lock);
-    }
-    if (rc == EBUSY && !at_once) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += FC_SHM_LOCK_SECONDS;
-        rc = pthread_mutex_timedlock(lock, &until);
-    }
-    return rc;
-}
-
-static void mend_lock(pthread_mutex_t *lock) {
-    pthread_mutex_consistent(lock);
-}
-#else
-static int take_lock(pthread_mutex_t *lock, int at_once) {
-    return (void)lock, (void)at_once, ENOSYS;
-}
-static void mend_lock(pthread_mutex_t *lock) {
-    (void)lock;
-}
-#endif
-
-static fc_status enter(fc_shm *s, fc_wakes *w, int at_once) {
-    int rc = take_lock(&s->heap.header->lock, at_once);
+static fc_status enter(fc_shm *s, fc_wakes *w, uint32_t wait_ms) {
+    int rc = fc_lock_take(&s->heap.header->lock, s->me, wait_ms);
     w->count = 0;
     if (rc && rc != EOWNERDEAD) {
         errno = rc;
         return FC_ERR_OS;
     }
     w->now = clock_ns(s);
-    if (FC_UNLIKELY(rc == EOWNERDEAD)) {
+    /* Should this process die while it repairs, the next one starts again. */
+    if (FC_UNLIKELY(rc == EOWNERDEAD))
         recover(s, w);
-        /* Only now: should this process die while it repairs, the next one starts again. */
-        mend_lock(&s->heap.header->lock);
-    }
     return FC_OK;
 }
 
 static fc_status lock(fc_shm *s, fc_wakes *w) {
-    return enter(s, w, 0);
+    return enter(s, w, FC_SHM_LOCK_SECONDS * 1000);
 }
 
 static fc_status unlock(fc_shm *s, fc_wakes *w, fc_status status) {
@@ -111,7 +61,7 @@ static fc_status unlock(fc_shm *s, fc_wakes *w, fc_status status) {
         recover(s, w);
         status = FC_ERR_FORMAT;
     }
-    pthread_mutex_unlock(&s->heap.header->lock);
+    fc_lock_give(&s->heap.header->lock);
     return status;
 }
 
@@ -207,7 +157,7 @@ fc_status fc_shm_enter(fc_shm *s, fc_wakes *w) {
 }
 
 fc_status fc_shm_try_enter(fc_shm *s, fc_wakes *w) {
-    return enter(s, w, 1);
+    return enter(s, w, 0);
 }
 
 fc_status fc_shm_exit(fc_shm *s, fc_wakes *w, fc_status status) {
@@ -260,13 +210,20 @@ static void reclaim(fc_shm *s, uint32_t slot) {
 }
 
 static int lives(const fc_process *p) {
-    return fc_process_start(p->pid) == p->start;
+    return !fc_process_gone(p->pid, (uint32_t)p->start);
 }
 
 fc_status fc_shm_enrol(fc_shm *s, fc_text id, char why[FC_SHM_WHY]) {
     fc_heap *h = &s->heap;
     fc_wakes w;
     char name[FC_NAME_SIZE];
+    const int32_t pid = (int32_t)getpid();
+    const uint64_t start = fc_process_start(pid);
+    if (!start) {
+        snprintf(why, FC_SHM_WHY, "it cannot be told when this process started: %s", strerror(errno));
+        return FC_ERR_OS;
+    }
+    s->me = fc_lock_name(pid, start);
     fc_status status = lock(s, &w);
     if (status != FC_OK) {
         snprintf(why, FC_SHM_WHY, "its lock cannot be taken: %s", strerror(errno));
@@ -293,8 +250,8 @@ fc_status fc_shm_enrol(fc_shm *s, fc_text id, char why[FC_SHM_WHY]) {
         return fc_shm_exit(s, &w, FC_ERR_NOMEM);
     }
     fc_process *p = (fc_process *)fc_heap_at(h, FC_PROCS, slot);
-    p->pid = (int32_t)getpid();
-    p->start = fc_process_start(p->pid);
+    p->pid = pid;
+    p->start = start;
     p->queue = queue;
     p->marks = 0;
     s->slot = slot;

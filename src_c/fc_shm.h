@@ -1,7 +1,7 @@
 /* A channel layer in a file-backed shared segment: queues, groups and wake-ups between the processes of one machine.
  *
  * Guarantees. A message is delivered whole, to one taker at most; one sender and one taker see exact order. A process
- * may die at any instruction: the next one to lock finds that out (a robust mutex), rebuilds what was being changed,
+ * may die at any instruction: the next one to lock finds that out (fc_lock.h), rebuilds what was being changed,
  * and goes on; lost is only what the dead process had already taken, and what it had not finished sending. A push wakes
  * one sleeper of its queue. A sleeper that died is replaced by another one, at the push that finds it dead or within
  * the period of fc_shm_keep.
@@ -10,15 +10,15 @@
  * fc_waiter belongs to one thread at a time. Pointers passed in are only read during the call. Blocking: nothing blocks
  * but for the segment's lock, at most FC_SHM_LOCK_SECONDS (FC_ERR_OS, errno ETIMEDOUT: a stopped process holds it), and
  * fc_waiter_wait. Return codes of all: FC_ERR_OS with errno; FC_ERR_FORMAT: the segment was found damaged, what made no
- * sense was dropped, and the next call works on the rest. Others are named at each function. Platform: Linux. Elsewhere
- * fc_shm_open returns FC_ERR_OS, because the mutex is not robust there.
+ * sense was dropped, and the next call works on the rest. Others are named at each function. Platform: Linux, and
+ * macOS, where it compiles but has not been run.
  */
 #ifndef FC_SHM_H
 #define FC_SHM_H
 
 #include "fc_common.h"
 
-enum { FC_SHM_VERSION = 3, FC_SHM_WHY = 320, FC_SHM_LOCK_SECONDS = 10, FC_SHM_KEEP_MS = 400 };
+enum { FC_SHM_VERSION = 4, FC_SHM_WHY = 320, FC_SHM_LOCK_SECONDS = 10, FC_SHM_KEEP_MS = 400 };
 
 typedef struct fc_shm fc_shm;
 typedef struct fc_waiter_handle fc_waiter_handle;

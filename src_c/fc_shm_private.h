@@ -3,6 +3,7 @@
 #define FC_SHM_PRIVATE_H
 
 #include "fc_heap.h"
+#include "fc_lock.h"
 #include "fc_process.h"
 #include "fc_shm.h"
 #include "fc_wake.h"
@@ -11,6 +12,7 @@ struct fc_shm {
     fc_heap heap;
     uint64_t size;
     uint64_t skew;
+    uint64_t me; /* as the lock names this process */
     fc_wake_place place;
     int sender;
     int file;

@@ -12,30 +12,27 @@
  * step_fc_shm.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 static void give_way(void);
-static int model_lock(pthread_mutex_t *lock);
-static int model_unlock(pthread_mutex_t *lock);
-static int model_mend(pthread_mutex_t *lock);
 static int model_clock(clockid_t id, struct timespec *t);
 static int model_pid(void);
 static void store_point(void);
 
-#define pthread_mutex_trylock model_lock
-#define pthread_mutex_timedlock(lock, until) ((void)(until), model_lock(lock))
-#define pthread_mutex_unlock model_unlock
-#define pthread_mutex_consistent model_mend
 #define clock_gettime model_clock
 #define getpid model_pid
 #undef atomic_store_explicit
 #define atomic_store_explicit(at, value, order) (store_point(), __atomic_store_n(at, value, order))
 
 #include "fc_heap.h"
+/* The lock has a model of its own: here it is taken and given in one step. */
+static int model_lock(fc_lock *lock, uint64_t me, uint32_t wait_ms);
+static void model_unlock(fc_lock *lock);
+#define fc_lock_take model_lock
+#define fc_lock_give model_unlock
 /* Smaller tables and stacks: there is less to compare. */
 #undef FC_WAITERS
 #define FC_WAITERS 64
@@ -47,7 +44,6 @@ static void store_point(void);
 #include "fc_shm.c"
 #include "fc_shm_ops.c"
 
-#undef pthread_mutex_unlock
 #undef clock_gettime
 #undef getpid
 
@@ -93,8 +89,8 @@ static void store_point(void) {
         give_way();
 }
 
-static int model_lock(pthread_mutex_t *lock) {
-    (void)lock;
+static int model_lock(fc_lock *lock, uint64_t me, uint32_t wait_ms) {
+    (void)lock, (void)me, (void)wait_ms;
     if (setting_up)
         return 0;
     actors[running].is = LOCKING;
@@ -105,20 +101,14 @@ static int model_lock(pthread_mutex_t *lock) {
     return died ? EOWNERDEAD : 0;
 }
 
-static int model_mend(pthread_mutex_t *lock) {
-    (void)lock;
-    owner_died = 0;
-    return 0;
-}
-
-static int model_unlock(pthread_mutex_t *lock) {
+static void model_unlock(fc_lock *lock) {
     (void)lock;
     if (setting_up)
-        return 0;
+        return;
     if (most_deaths > deaths)
         give_way();
     owner = -1;
-    return 0;
+    owner_died = 0;
 }
 
 static int model_clock(clockid_t id, struct timespec *t) {
@@ -135,6 +125,10 @@ static int model_pid(void) {
 uint64_t fc_process_start(int pid) {
     int i = pid - 1000;
     return i >= 0 && i < ACTORS && actors[i].is != DEAD ? 7 : 0;
+}
+
+int fc_process_gone(int pid, uint32_t start) {
+    return fc_process_start(pid) != start;
 }
 
 int fc_wake_sender(void) {

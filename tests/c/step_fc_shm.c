@@ -219,7 +219,7 @@ static void run(const char *name, void (*op)(fc_shm *), int extent, unsigned str
             continue;
         deaths++;
         memcpy(copy, a->heap.base, SIZE);
-        judge(name, a->heap.header->lock.__data.__lock != 0, extent, &before, &after);
+        judge(name, a->heap.header->lock.holder != 0, extent, &before, &after);
         if (fc_test_failures)
             break;
     }

@@ -2,7 +2,9 @@
 #include "../../src_c/fc_process.h"
 #include "fc_test.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #ifdef __linux__
 #include <sys/prctl.h>
@@ -48,13 +50,37 @@ static void a_process_has_one_start(void) {
     kill(child, SIGKILL);
     await(child, WEXITED);
     CHECK_EQ(fc_process_start(child), 0); /* a zombie */
+    CHECK_EQ(errno, ESRCH);
     CHECK_EQ(waitpid(child, NULL, 0), child);
     CHECK_EQ(fc_process_start(child), 0); /* gone */
+    CHECK_EQ(errno, ESRCH);
+}
+
+static void gone_is_who_certainly_is(void) {
+    int status = -1;
+    pid_t child = sleeper();
+    uint32_t start = (uint32_t)fc_process_start(child);
+    CHECK_EQ(fc_process_gone(child, start), 0);
+    CHECK_EQ(fc_process_gone(child, start + 1), 1); /* another one had the number before */
+    /* A process that has no descriptor to look with takes nobody for dead. */
+    pid_t blind = fork();
+    if (!blind) {
+        const struct rlimit none = {0, 0};
+        _exit(setrlimit(RLIMIT_NOFILE, &none) || fc_process_gone(child, start));
+    }
+    CHECK_EQ(waitpid(blind, &status, 0), blind);
+    CHECK_EQ(status, 0);
+    kill(child, SIGKILL);
+    await(child, WEXITED);
+    CHECK_EQ(fc_process_gone(child, start), 1);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+    CHECK_EQ(fc_process_gone(child, start), 1);
 }
 
 static void a_number_that_no_process_has(void) {
     CHECK_EQ(fc_process_start(-1), 0);
     CHECK_EQ(fc_process_start(INT32_MAX), 0);
+    CHECK_EQ(fc_process_gone(0, 0) + fc_process_gone(-1, 0) + fc_process_gone(INT32_MAX, 0), 3);
 }
 
 static void the_machine_is_the_same_for_a_child(void) {
@@ -71,5 +97,5 @@ static void the_machine_is_the_same_for_a_child(void) {
     CHECK_EQ(status, 0);
 }
 
-FC_TEST_MAIN(TEST(a_process_has_one_start), TEST(a_number_that_no_process_has),
+FC_TEST_MAIN(TEST(a_process_has_one_start), TEST(gone_is_who_certainly_is), TEST(a_number_that_no_process_has),
              TEST(the_machine_is_the_same_for_a_child))
