@@ -29,7 +29,7 @@ mutant "sleep without a look at what came meanwhile" fc_shm.c "status = FC_OK;" 
 mutant "a push wakes nobody" fc_shm_ops.c "(void)fc_shm_wake_one(s, q, w);" ""
 mutant "wake-ups are not sent" fc_shm.c "deliver(s, w);" ""
 mutant "one that gives up keeps its wake-up" fc_shm.c "if (pass_on && q->count)" "if (0)"
-mutant "the lock is taken from the dead, and what it guards is not repaired" fc_shm.c "recover(s, w);" ""
+mutant "the lock is taken from the dead, and what it guards is not repaired" fc_shm.c "recover(s, w);" ";"
 mutant "what the dead held is kept" fc_shm.c "reclaim(s, dead[i]);" ""
 mutant "blocks of a message that was not finished are kept" fc_recover.c \
     "if (b->mark == mark && state_of(b) != FC_FREE) {" "if (state_of(b) != FC_FREE) {"
