@@ -15,7 +15,7 @@ from fastchannels.layers.redis.cluster import SLOTS, ClusterShard, parse_cluster
 from fastchannels.layers.redis.sentinel import MasterUnknown
 
 from ..contract import ContractTests
-from ..waits import HELLO, soon, until
+from ..waits import HELLO, until
 from .clusters import Cluster, clustered
 from .endings import run_many
 from .test_sentinel import FAILOVER, Traffic
