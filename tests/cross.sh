@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
-strict="-std=c11 -D_GNU_SOURCE -O1 -Wall -Wextra -Werror"
+strict="-std=c11 -D_GNU_SOURCE -O1 -Wall -Wextra -Wunguarded-availability -Werror"
 headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 posix=$("$python" -c 'import setup; print(*setup.C_UNITS["shm"])')
 out=build/cross
@@ -20,9 +20,10 @@ each() { # TARGET FLAGS FILE...: compiles them, a few at a time
     '"$@" -c "$0" -o "'"$out"'/$(basename "$0").o"' {} $CC -target "$target" $flags -Isrc_c
 }
 
-for target in aarch64-macos x86_64-macos; do
+# The oldest macOS that wheels are made for.
+for target in aarch64-macos.11.0 x86_64-macos.10.13; do
   make --no-print-directory -C tests/c BUILD="build/$target" CC="$CC -target $target" CFLAGS="$strict" programs
-  each "$target" "-std=c11 -D_GNU_SOURCE -O0 -isystem $headers" fastchannels/_core/*.c
+  each "$target" "-std=c11 -D_GNU_SOURCE -O0 -Wunguarded-availability -isystem $headers" fastchannels/_core/*.c
   echo "ok   $target: test programs linked, core compiled"
 done
 units=()

@@ -54,7 +54,8 @@ def _release_all() -> None:
 def default_path() -> str:
     """The directory that all processes of this user share when CONFIG names none."""
     parent = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
-    return os.path.join(parent, f"fastchannels-{os.geteuid()}")
+    # Windows has no user ids; the layer is refused there in words, once it is made.
+    return os.path.join(parent, f"fastchannels-{os.geteuid() if hasattr(os, 'geteuid') else 0}")
 
 
 def _call(method: weakref.WeakMethod[Any], channel: str) -> None:

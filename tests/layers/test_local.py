@@ -230,6 +230,21 @@ class TestLocal(ContractTests):
         assert default_path().endswith(f"/fastchannels-{os.geteuid()}")
         assert LocalChannelLayer().path == default_path()
 
+    def test_windows_is_told_of_the_other_layers(self) -> None:
+        program = """
+import asyncio, os, sys, tempfile
+sys.platform = "win32"
+del os.geteuid
+for missing in "post", "shm":
+    sys.modules[f"fastchannels._core.{missing}"] = None
+from fastchannels.layers.local import LocalChannelLayer, default_path
+LocalChannelLayer(path=default_path())
+"""
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE)
+        said = ran.stderr.splitlines()[-1]
+        assert ran.returncode == 1
+        assert all(word in said for word in ("InvalidChannelLayerError", "Windows", "memory.", "redis."))
+
 
 class Peer:
     """A process that runs local_peer.py, and the lines that it says."""
