@@ -131,7 +131,6 @@ class Worker:
         """Take and handle messages until ``termed``. Only ``SystemExit`` and ``KeyboardInterrupt`` leave it early."""
         channels = self.apply_channel_filters(self.channel_layer.router.channels)
         with _signals(self._terminate) if self.signal_handlers else nullcontext(), watch.watching():
-            logger.info("listening on %s", ", ".join(channels))
             try:
                 self._run(channels)
             finally:
@@ -447,6 +446,8 @@ class WorkerGroup(Worker):
         super().__init__(*args, **kwargs)
         kwargs["signal_handlers"] = False
         self._make = functools.partial(Worker, *args, **{**kwargs, "async_consumers": self.async_consumers})
+        if n_threads is not None and n_threads < 1:
+            raise ImproperlyConfigured(f"threads={n_threads}: at least 1 is needed")
         self.workers = [self._make() for _ in range(n_threads or os.cpu_count() or 1)]
         self.shutdown_timeout = shutdown_timeout
         self._substitutes = 0
@@ -465,9 +466,17 @@ class WorkerGroup(Worker):
         Raises that ``SystemExit``, and ``SystemExit(1)`` when a consumer did not finish in time.
         """
         with _signals(self._terminate) if self.signal_handlers else nullcontext(), watch.watching():
+            logger.info(
+                "listening on %s; threads: %d; channel layer %s: %s",
+                ", ".join(self.apply_channel_filters(self.channel_layer.router.channels)),
+                len(self.workers),
+                self.channel_layer.alias,
+                self.channel_layer.layer,
+            )
             for worker in list(self.workers):
                 self._start(worker)
             reason = self._await_end()
+            logger.info("Stopping; running consumers have %g s, a second signal stops at once", self.shutdown_timeout)
             finished = self.join()
         if reason is not None:
             raise reason

@@ -614,6 +614,11 @@ class TestTurns:
         with pytest.raises(ImproperlyConfigured, match="async_limit=0"):
             Worker(make_layer([]), async_limit=0)
 
+    @pytest.mark.parametrize("threads", [0, -1])
+    def test_no_threads_are_refused(self, threads):
+        with pytest.raises(ImproperlyConfigured, match=f"threads={threads}: at least 1 is needed"):
+            prepare_workers(make_layer([]), n_threads=threads, in_process=True)
+
 
 def in_thread(worker):
     thread = threading.Thread(target=worker.run)

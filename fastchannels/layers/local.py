@@ -32,8 +32,9 @@ __all__ = ["LocalChannelLayer"]
 
 T = TypeVar("T")
 
-#: Bytes of the segment when CONFIG does not say.
+#: Bytes of the segment when CONFIG does not say: the most and the least.
 DEFAULT_SIZE = 64 * 1024 * 1024
+_LEAST_SIZE = 1024 * 1024
 #: Entries of the inbox that are taken at a time.
 _BATCH = 256
 #: Groups without a member that this process is still in, at most.
@@ -58,6 +59,16 @@ def default_path() -> str:
     return os.path.join(parent, f"fastchannels-{os.geteuid() if hasattr(os, 'geteuid') else 0}")
 
 
+def default_size(path: str) -> int:
+    """64 MiB, or half of a smaller file system: the 64 MiB that Docker gives to ``/dev/shm`` are for others too."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    system = os.statvfs(path)
+    half = system.f_frsize * system.f_blocks // 2
+    # A file system without a limit says 0.
+    return max(_LEAST_SIZE, min(DEFAULT_SIZE, half)) if half else DEFAULT_SIZE
+
+
 def _call(method: weakref.WeakMethod[Any], channel: str) -> None:
     """The inbox must not keep its layer alive: a layer that is dropped gives its place back."""
     bound = method()
@@ -75,8 +86,9 @@ class LocalChannelLayer(ChannelLayer):
         missing, refused when it is a symbolic link or somebody else could write to it. Default: ``fastchannels-<uid>``
         in ``/dev/shm``, or in the directory for temporary files.
     ``size``
-        bytes of the segment, reserved at the start (default 64 MiB). ``ChannelFull`` names it when messages fill it. A
-        new size counts when every process that uses the old segment has ended.
+        bytes of the segment, reserved at the start (default 64 MiB, half of the file system when that is smaller).
+        ``ChannelFull`` names it when messages fill it. A new size counts when every process that uses the old segment
+        has ended.
 
     A process may be killed at any moment: what it had taken is lost, everything else is delivered once and in order,
     and its memberships end within a second. Messages live as long as the segment: until the machine restarts, or
@@ -86,19 +98,19 @@ class LocalChannelLayer(ChannelLayer):
     memory or when a stopped process holds the lock for ten seconds. Linux only.
     """
 
-    def __init__(self, *, path: str | os.PathLike[str] | None = None, size: int = DEFAULT_SIZE, **options: Any) -> None:
+    def __init__(self, *, path: str | os.PathLike[str] | None = None, size: int | None = None, **options: Any) -> None:
         if sys.platform == "win32":
             raise InvalidChannelLayerError(
                 "LocalChannelLayer needs shared memory of POSIX systems: on Windows use "
                 "fastchannels.layers.memory.InMemoryChannelLayer (one process) or "
                 "fastchannels.layers.redis.RedisChannelLayer"
             )
-        if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
             raise InvalidChannelLayerError(f"CONFIG option size={size!r}: bytes, a whole number above 0")
         if path is not None and not (isinstance(path, (str, os.PathLike)) and str(path)):
             raise InvalidChannelLayerError(f"CONFIG option path={path!r}: a directory")
         self.path = os.path.abspath(path) if path is not None else default_path()
-        self.size = size
+        self.size = size if size is not None else default_size(self.path)
         self._segment: Segment | None = None
         self._loops: dict[asyncio.AbstractEventLoop, LocalLoop] = {}
         super().__init__(**options)

@@ -12,13 +12,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fastchannels.exceptions import ChannelFull, CorruptSegmentError, InvalidChannelLayerError, LayerUnavailable
 from fastchannels.layers.base import ChannelLayer
-from fastchannels.layers.local import LocalChannelLayer, default_path
+from fastchannels.layers.local import LocalChannelLayer, default_path, default_size
 
 from .contract import ContractTests, MakeLayer, ViewOf
 from .waits import DEADLINE, HELLO, soon, until
@@ -225,6 +226,24 @@ class TestLocal(ContractTests):
             LocalChannelLayer(pth="x")
         with pytest.raises(LayerUnavailable, match="'path'"):
             LocalChannelLayer(path=tmp_path / "no" / "parent").send_sync("jobs", HELLO)
+
+    @pytest.mark.parametrize(
+        ("room", "size"),
+        [(1 << 40, 64 * MIB), (0, 64 * MIB), (64 * MIB, 32 * MIB), (10 * MIB, 5 * MIB), (4096, MIB)],
+    )
+    def test_default_size_leaves_room_for_others(
+        self, room: int, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in a container, whose ``/dev/shm`` has 64 MiB for all programs."""
+        asked = []
+
+        def statvfs(path: str) -> SimpleNamespace:
+            asked.append(path)
+            return SimpleNamespace(f_frsize=4096, f_blocks=room // 4096)
+
+        monkeypatch.setattr(os, "statvfs", statvfs)
+        assert LocalChannelLayer(path=tmp_path / "not" / "made").size == size == default_size(str(tmp_path))
+        assert asked == [str(tmp_path)] * 2
 
     def test_default_path_is_of_this_user(self) -> None:
         assert default_path().endswith(f"/fastchannels-{os.geteuid()}")

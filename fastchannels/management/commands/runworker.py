@@ -68,7 +68,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the workers; ``CommandError`` for settings that leave nothing to do."""
-        set_up_log(options["verbosity"])
+        # Beside runserver, which starts it again at every edit, it keeps to what went wrong.
+        set_up_log(options["verbosity"], logging.WARNING if options["reload"] else logging.INFO)
         if options["channels"]:
             return self.run_channels_4(options)
         if options["reload"]:
@@ -152,14 +153,14 @@ class Command(BaseCommand):
         group.run()
 
 
-def set_up_log(verbosity: int) -> None:
-    """Show what the workers say, when settings.LOGGING does not say where it goes."""
+def set_up_log(verbosity: int, usual: int = logging.WARNING) -> None:
+    """Show what the workers say, when settings.LOGGING does not say where it goes; ``usual`` is for ``-v 1``."""
     logger = logging.getLogger("fastchannels")
     if not logger.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
-        logger.setLevel((logging.WARNING, logging.WARNING, logging.INFO, logging.DEBUG)[verbosity])
+        logger.setLevel((logging.WARNING, usual, logging.INFO, logging.DEBUG)[verbosity])
 
 
 def project_directories() -> list[Path]:

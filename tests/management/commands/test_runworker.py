@@ -87,6 +87,9 @@ def test_the_log_is_set_up_only_where_nobody_did(monkeypatch):
         runworker.set_up_log(0)
         assert len(logger.handlers) == len(before[0]) + 1
         assert logger.level == logging.INFO
+        logger.handlers.clear()
+        runworker.set_up_log(1, logging.INFO)
+        assert logger.level == logging.INFO
     finally:
         logger.handlers[:], logger.level = before
 
@@ -119,10 +122,12 @@ class TestProcess:
             process.popen.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
         assert "http.request /pid/" in process.output
+        assert "Stopping; running consumers have 30 s, a second signal stops at once" in process.output
 
     def test_an_error_of_a_consumer_is_seen(self, project, layer):
         project.edit("shop/consumers.py", 'WORD = "one"', "WORD = None")
-        with project.manage("runworker") as process:
+        with project.manage("runworker", "--threads=2") as process:
+            process.wait_for(r"listening on http.*; threads: 2; channel layer default: LocalChannelLayer\(path=")
             layer.send_sync("websocket.receive", {"text": "x", "path": "/chat/", "reply_channel": "replies"})
             process.wait_for(r"consumer shop.consumers.receive failed on websocket.receive \(path /chat/")
             process.wait_for("TypeError")
