@@ -13,6 +13,7 @@ from fastchannels.server.channel_messages import Layer
 from fastchannels.server.channel_websocket import ChannelSocket
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
+from fastchannels.server.lane import Lane
 from fastchannels.server.stream import Carrier, HttpStream
 from fastchannels.server.websocket_stream import WebSocketStream
 
@@ -21,6 +22,8 @@ __all__ = ["ChannelBridge", "Layer"]
 logger = logging.getLogger("fastchannels.server")
 
 HTTP_TIMEOUT: Final = 120.0  #: seconds without progress when the configuration sets none
+#: What clients fill at their own pace.
+_CHANNELS: Final = ("http.request", "websocket.connect", "websocket.receive", "websocket.disconnect")
 
 
 class ChannelBridge:
@@ -32,6 +35,8 @@ class ChannelBridge:
         self.http_timeout = HTTP_TIMEOUT if context.config.http_timeout is None else context.config.http_timeout
         #: Sockets whose disconnect message is not yet done with; they may outlive their connections.
         self.sockets: set[ChannelSocket] = set()
+        #: The ways to the channels, by their names.
+        self.lanes = {channel: Lane(layer, channel, context.wheel.clock) for channel in _CHANNELS}
         #: Events that no consumer finished, by reason.
         self.dropped: Counter[str] = Counter()
         #: By kind of event: what was offered to its channel before this has been taken off it, for it is a queue.

@@ -37,6 +37,7 @@ class ChannelHttp(HttpStream):
         self._sent = False
         self._waiter: asyncio.Future[None] | None = None
         self._timeout = bridge.http_timeout
+        self._lane = bridge.lanes["http.request"]
 
     def begin(self) -> None:
         if self.body_complete:
@@ -87,11 +88,11 @@ class ChannelHttp(HttpStream):
             logger.warning("%s %s: no answer in %s s", self.request.method, self.request.shown, self._timeout)
             self.fail(503, "The application did not answer in time.", RETRY_AFTER)
         else:
-            context.drops.note(
-                "layer",
-                f"{self.request.method} {self.request.shown}: 503, the channel layer did not take it in "
-                f"{context.config.layer_timeout} s (layer_timeout)",
-            )
+            if self._lane.waiting:
+                self._note("channel_full", 503, self._lane.reason)
+            else:
+                seconds = context.config.layer_timeout
+                self._note("layer", 503, f"the channel layer did not take it in {seconds} s (layer_timeout)")
             self._delivery.cancel()
             self.fail(503, "The service is not available at the moment.", RETRY_AFTER)
 
@@ -118,18 +119,19 @@ class ChannelHttp(HttpStream):
         try:
             body_channel = await self._send_request()
         except (ChannelFull, LayerUnavailable) as error:
-            logger.warning("%s %s: 503, %s", request.method, request.shown, error)
+            self._note("channel_full" if isinstance(error, ChannelFull) else "layer", 503, str(error))
             self.fail(503, "The service is overloaded.", RETRY_AFTER)
             return
         except MessageTooLarge as error:
-            logger.warning("%s %s: 413, %s", request.method, request.shown, error)
+            self._note("message_too_large", 413, str(error))
             self.fail(413)
             return
         except Exception:
             logger.exception("%s %s: the request could not be sent", request.method, request.shown)
             self.fail(500)
             return
-        self._sent = True
+        if not self._sent:
+            return  # its client did not wait
         if not (self.done or self.disconnected):
             self._progress()
         if self.disconnected:
@@ -150,8 +152,16 @@ class ChannelHttp(HttpStream):
         body_channel = None
         if not last:
             body_channel = message["body_channel"] = f"http.request.body?{uuid.uuid4().hex}"
-        await self.layer.send("http.request", message)
+        until = self.connection.context.wheel.clock() + self.connection.context.config.channel_full_timeout
+        self._sent = await self._lane.send(message, until, self._wanted)
         return body_channel
+
+    def _wanted(self) -> bool:
+        return not (self.done or self.disconnected)
+
+    def _note(self, reason: str, status: int, why: str) -> None:
+        request = self.request
+        self.connection.context.drops.note(reason, f"{request.method} {request.shown}: {status}, {why}")
 
     def _take(self) -> tuple[bytes, bool]:
         """What waits of the body, ``INLINE_BODY`` bytes at most, and whether it is the last of it."""

@@ -142,47 +142,63 @@ class ChannelSocket(WebSocketStream):
 
     async def _offer(self, event: Event) -> None:
         """Send one event, or give it up."""
-        context = self.connection.context
+        context, clock = self.connection.context, self.connection.context.wheel.clock
         message = self._message(event)
-        begun = event.offered = context.wheel.clock()
+        expires = event.queued + self.layer.expiry
+        # An open socket stays open as long as a message lives; who wants to open one may come back.
+        until = clock() + context.config.channel_full_timeout if event.kind == "connect" else expires
+        lane = self.bridge.lanes[f"websocket.{event.kind}"]
         delay = FULL_DELAY
+
+        def wanted() -> bool:
+            event.offered = clock()
+            return not self.closed or event.kind != "connect"
+
         while True:
             try:
-                await self.layer.send(f"websocket.{event.kind}", message)
+                taken = await lane.send(message, until, wanted)
             except ChannelFull as error:
-                patience = context.config.channel_full_timeout
-                if event.kind == "connect" or (event.kind == "receive" and context.wheel.clock() - begun >= patience):
-                    self._refuse(event, 503, 1013, str(error))
-                    return
+                self._refuse(event, 503, 1013, "channel_full", str(error))
+                return
             except LayerUnavailable as error:
                 logger.debug("websocket.%s of %s waits: %s", event.kind, self.request.path, error)
             except MessageTooLarge as error:
-                self._refuse(event, 431, 1009, str(error))
+                self._refuse(event, 431, 1009, "message_too_large", str(error))
                 return
             except Exception:
                 logger.exception("websocket.%s of %s cannot be sent", event.kind, self.request.path)
-                self._refuse(event, 500, 1011, "")
+                self._refuse(event, 500, 1011)
                 return
             else:
+                if not taken:
+                    self._unseen = True
+                    self.window.refused("left")
+                    self.finish()
+                    return
                 self.window.sent()
                 if event.kind == "disconnect":
                     self.told = True
                     context.note_end()
+                elif event.kind == "connect" and not (self.accepted or self.closed):
+                    # A worker has its whole time, however long the line was.
+                    context.wheel.arm(self, context.deadline(context.config.websocket_connect_timeout))
                 self._watch()
                 return
-            if event.kind == "connect" and self.closed:
-                self._refuse(event, 503, 1013, "the client left before a worker was told")
-                return
-            if context.wheel.clock() - event.queued > self.layer.expiry:
-                self._refuse(event, 503, 1013, "the event expired before the layer took it")
+            if clock() > expires:
+                self._refuse(event, 503, 1013, "expired", "it expired before the layer took it")
                 return
             await asyncio.sleep(delay)
-            event.offered = context.wheel.clock()
             delay = min(delay * 2, _LONGEST_DELAY)
 
-    def _refuse(self, event: Event, status: int, code: int, why: str) -> None:
-        """``event`` cannot be delivered: the socket ends, and events behind it are given up but for the last."""
-        logger.warning("websocket.%s of %s is given up: %s", event.kind, self.request.shown, why)
+    def _refuse(self, event: Event, status: int, code: int, reason: str = "", why: str = "") -> None:
+        """``event`` cannot be delivered: the socket ends, and events behind it are given up but for the last.
+
+        ``reason`` and ``why`` are counted and logged.
+        """
+        if reason:
+            self.connection.context.drops.note(
+                reason, f"websocket.{event.kind} of {self.request.shown} is given up: {why}"
+            )
         self.window.refused("refused")
         if event.kind == "connect":
             self._unseen = True
@@ -194,6 +210,16 @@ class ChannelSocket(WebSocketStream):
             self.window.discard_waiting()
             # Not in the middle of what the socket reads.
             self.connection.context.loop.call_soon(self.close, code)
+
+    def expired(self, now: float) -> None:
+        """Of a handshake of which no worker could be told yet, the client is told so."""
+        if self._delivering and not (self.accepted or self.closed):
+            lane = self.bridge.lanes["websocket.connect"]
+            reason, why = ("channel_full", lane.reason) if lane.waiting else ("layer", "the channel layer is away")
+            self.connection.context.drops.note(reason, f"websocket.connect of {self.request.shown} is given up: {why}")
+            self.reject(503, RETRY_AFTER)
+        else:
+            super().expired(now)
 
     def _watch(self) -> None:
         """Look at the window again at its deadline."""

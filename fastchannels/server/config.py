@@ -121,7 +121,7 @@ class Config:
     admin: str | None = None  #: address of metrics and status: port, host:port or path of a Unix socket
     health_path: str | None = None  #: answered by the server: 200, or 503 when it stops
 
-    #: How long a websocket event is offered to a full channel before its socket is closed with 1013 (D-63).
+    #: How long a request or a handshake waits for room in its channel, then 503 (channel mode); 0: not at all.
     channel_full_timeout: float = 5.0
     #: For the layer to take a request, then 503 (channel mode, D-41).
     layer_timeout: float | None = 5.0

@@ -146,6 +146,8 @@ class Metrics:
         bridge = context.bridge
         if isinstance(bridge, ChannelBridge):
             found["events_dropped"] = dict(bridge.dropped)
+            found["channel_waiting"] = {channel: lane.waiting for channel, lane in bridge.lanes.items()}
+            found["channel_waited"] = {channel: lane.waited for channel, lane in bridge.lanes.items()}
             statistics = getattr(bridge.layer, "statistics", None)
             found["layer"] = statistics() if statistics is not None else {}
         return found
@@ -188,6 +190,15 @@ class Metrics:
                 "counter",
                 "Events of sockets that no consumer finished, by reason.",
                 _by("reason", now["events_dropped"]),
+            )
+            yield from _family(
+                "channel_waiting", "gauge", "What waits for room in a channel.", _by("channel", now["channel_waiting"])
+            )
+            yield from _family(
+                "channel_waited_total",
+                "counter",
+                "What had to wait for room in a channel.",
+                _by("channel", now["channel_waited"]),
             )
             yield from _layer(now["layer"])
 

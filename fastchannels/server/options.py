@@ -339,6 +339,12 @@ OPTIONS: Final[dict[str, list[Option]]] = {
         ),
         Option("keep-alive-timeout", SECONDS, "seconds for the next request of a connection", "--timeout-keep-alive"),
         Option("layer-timeout", SECONDS, "seconds for the channel layer to take a request, then 503 (channel mode)"),
+        Option(
+            "channel-full-timeout",
+            SECONDS,
+            "seconds that a request or a handshake waits in line for room in its channel, then 503; 0: not at all "
+            "(channel mode)",
+        ),
         Option("ack-timeout", SECONDS, "seconds of silence after which a worker is doubted (channel mode)"),
         Option("application-close-timeout", SECONDS, "seconds that an application may go on after its client left"),
         Option("request-buffer-size", Whole(1, metavar="BYTES"), "bytes of a body that wait for the application"),

@@ -106,7 +106,7 @@ class Window:
         self.closed = False
         #: ``disconnect`` was acknowledged or given up.
         self.finished = False
-        #: Events that no consumer finished, by reason: "worker", "expired", "refused".
+        #: Events that no consumer finished, by reason: "worker", "expired", "refused", "left".
         self.dropped: Counter[str] = Counter()
 
     @property

@@ -53,13 +53,41 @@ class TestHttp:
             assert (await client.response())[0] == 204
             assert await layer.pending("http.disconnect") == 0, "only for a client that left early (D-16)"
 
-    async def test_full_channel(self):
+    async def test_full_channel(self, caplog):
         layer = Layer(channel_capacity={"http.request": 1})
-        async with serving(layer=layer) as server, connect(server) as first, connect(server) as second:
+        options = {"layer": layer, "channel_full_timeout": 0.1}
+        async with serving(**options) as server, connect(server) as first, connect(server) as second:
             await first.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             await until(lambda: layer.inbox.unread("http.request"), "the request")
             status, headers, _ = await second.get()
             assert (status, headers["retry-after"]) == (503, "1")
+            assert server._context.drops.counts == {"channel_full": 1}
+        assert "'http.request' holds its capacity of 1 unread messages" in caplog.text
+
+    async def test_full_channel_and_a_client_that_does_not_wait(self):
+        """Its request is not put before a worker, and nobody is told of its end."""
+        layer = Layer(channel_capacity={"http.request": 1})
+        async with serving(layer=layer) as server, connect(server) as first, connect(server) as second:
+            await first.send(b"GET /first HTTP/1.1\r\nHost: h\r\n\r\n")
+            await until(lambda: layer.inbox.unread("http.request"), "the request")
+            lane = server._context.bridge.lanes["http.request"]
+            await second.send(b"GET /second HTTP/1.1\r\nHost: h\r\n\r\n")
+            await until(lambda: lane.waiting, "the second request in line")
+            second.abort()
+            await until(lambda: not lane.waiting, "the end of the line")
+            assert (await take(layer, "http.request"))["path"] == "/first"
+            assert await layer.pending("http.request") == await layer.pending("http.disconnect") == 0
+            assert not server._context.drops.counts
+
+    async def test_full_channel_for_longer_than_the_layer_has(self, caplog):
+        layer = Layer(channel_capacity={"http.request": 1})
+        async with serving(layer=layer, layer_timeout=0.2) as server, connect(server) as client:
+            await layer.send("http.request", {"other": True})
+            status, headers, _ = await client.get()
+            assert (status, headers["retry-after"]) == (503, "1")
+            assert server._context.drops.counts == {"channel_full": 1}
+            assert server._context.bridge.lanes["http.request"].waiting == 0
+        assert "'http.request' holds its capacity of 1 unread messages" in caplog.text
 
     async def test_layer_away(self, layer):
         layer.down = True

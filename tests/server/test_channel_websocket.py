@@ -148,15 +148,53 @@ class TestHandshake:
             await ack(layer, message, {"accept": True})
             assert (await take(layer, "websocket.disconnect"))["order"] == 1
 
-    async def test_full_connect_channel(self):
+    @pytest.mark.parametrize("limit", ["channel_full_timeout", "websocket_connect_timeout"])
+    async def test_full_connect_channel(self, limit, caplog):
         layer = Layer(channel_capacity={"websocket.connect": 1})
         await layer.send("websocket.connect", {"other": True})
-        async with serving(layer=layer) as server, connect(server) as client:
+        async with serving(layer=layer, **{limit: 0.1}) as server, connect(server) as client:
             await client.send(UPGRADE % b"/")
             status, headers, _ = await client.response()
             assert (status, headers["retry-after"]) == (503, "1")
             await until(lambda: not server._context.bridge.sockets, "the end of the socket")
             assert await layer.pending("websocket.disconnect") == 0, "nobody was told of this socket"
+            assert server._context.drops.counts == {"channel_full": 1}
+        assert "'websocket.connect' holds its capacity of 1 unread messages" in caplog.text
+
+    async def test_full_connect_channel_that_gets_room(self):
+        """The worker has all of its time, however long the handshake stood in line."""
+        layer = Layer(channel_capacity={"websocket.connect": 1})
+        await layer.send("websocket.connect", {"other": True})
+        async with serving(layer=layer, websocket_connect_timeout=1.0) as server:
+            opening = asyncio.ensure_future(open_socket(server).__aenter__())
+            await until(lambda: server._context.bridge.lanes["websocket.connect"].waiting, "the handshake in line")
+            await asyncio.sleep(0.7)
+            assert await take(layer, "websocket.connect") == {"other": True}
+            message = await take(layer, "websocket.connect")
+            await asyncio.sleep(0.7)
+            await ack(layer, message, {"accept": True})
+            await (await asyncio.wait_for(opening, DEADLINE)).close()
+
+    async def test_full_connect_channel_and_a_client_that_does_not_wait(self):
+        layer = Layer(channel_capacity={"websocket.connect": 1})
+        await layer.send("websocket.connect", {"other": True})
+        async with serving(layer=layer) as server, connect(server) as client:
+            await client.send(UPGRADE % b"/")
+            await until(lambda: server._context.bridge.lanes["websocket.connect"].waiting, "the handshake in line")
+            client.abort()
+            await until(lambda: not server._context.bridge.sockets, "the end of the socket")
+            assert await layer.pending("websocket.connect") == 1, "no worker is told of it"
+            assert await layer.pending("websocket.disconnect") == 0
+            assert server._context.bridge.dropped == {"left": 1}
+            assert not server._context.drops.counts
+
+    async def test_layer_away_for_the_whole_handshake(self, layer):
+        async with serving(layer=layer, websocket_connect_timeout=0.1) as server, connect(server) as client:
+            layer.down = True
+            await client.send(UPGRADE % b"/")
+            status, headers, _ = await client.response()
+            assert (status, headers["retry-after"]) == (503, "1")
+            assert server._context.drops.counts == {"layer": 1}
 
     async def test_layer_away_during_the_handshake(self, layer):
         async with serving(layer=layer) as server:
@@ -448,20 +486,27 @@ class TestSocket:
                 assert await recv(client) == "ok"
 
     async def test_receive_channel_that_stays_full(self):
-        layer = Layer(channel_capacity={"websocket.receive": 1, "websocket.disconnect": 1})
+        full = {"websocket.receive", "websocket.disconnect"}
+
+        class Full(Layer):
+            async def send(self, channel, message, **options):
+                if channel in full:
+                    raise self.ChannelFull("no room")
+                await super().send(channel, message, **options)
+
+        layer = Full(expiry=2)
         async with (
-            serving(layer=layer, channel_full_timeout=0) as server,
+            serving(layer=layer) as server,
             worker(layer, accepting, ["connect"]) as seen,
         ):
-            await layer.send("websocket.receive", {"other": True})
-            await layer.send("websocket.disconnect", {"other": True})
             async with open_socket(server) as client:
                 await client.send("lost")
                 with pytest.raises(websockets.ConnectionClosed):
                     await recv(client)
                 assert client.close_code == 1013
+            assert server._context.drops.counts == {"channel_full": 1}
             await until(lambda: not server._context.connections, "the close")
-            assert await take(layer, "websocket.disconnect") == {"other": True}
+            full.clear()
             message = await take(layer, "websocket.disconnect")
             assert (message["code"], message["order"]) == (1013, 1)
             assert message["reply_channel"] == seen[0][1]["reply_channel"]

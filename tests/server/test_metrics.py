@@ -134,4 +134,6 @@ async def test_channel_mode():
         assert samples["layer_messages_count_total"] == 2
         assert samples["layer_messages_pending"] == 0
         assert samples["messages_out_total"] == 1
+        assert samples['channel_waiting{channel="websocket.connect"}'] == 0
+        assert samples['channel_waited_total{channel="http.request"}'] == 0
         client.transport.abort()

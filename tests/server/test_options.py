@@ -55,8 +55,7 @@ def flags_of(option):
 def test_each_field_has_a_row_and_each_row_a_field():
     fields = CONFIG_FIELDS | {field.name for field in dataclasses.fields(Launch)}
     fields |= {f"limits.{name}" for name in HttpLimits._fields}
-    # For tests and for programs that make a server themselves.
-    assert fields - {option.target for option in all_options()} == {"limits", "channel_full_timeout"}
+    assert fields - {option.target for option in all_options()} == {"limits"}
     assert {option.target for option in all_options()} <= fields
 
 
