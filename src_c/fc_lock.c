@@ -5,11 +5,13 @@
 #include "fc_clock.h"
 #include "fc_process.h"
 
+/* Looks before each pause; the first pause, in ns. */
 #ifndef FC_LOCK_SPINS
 #define FC_LOCK_SPINS 60
+#define FC_LOCK_PAUSE 20000
 #endif
 
-enum { RELAXES = 8, FIRST_PAUSE = 20000, LOOK_PAUSE = 640000, LONGEST_PAUSE = 4000000 };
+enum { RELAXES = 8, LOOK_PAUSE = 640000, LONGEST_PAUSE = 4000000 };
 
 static inline void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -26,15 +28,14 @@ static int gone(uint64_t name) {
 
 int fc_lock_wait(fc_lock *lock, uint64_t me, uint32_t wait_ms) {
     uint64_t until = 0;
-    for (uint64_t pause = FIRST_PAUSE;; pause = pause < LONGEST_PAUSE ? pause * 2 : LONGEST_PAUSE) {
+    for (uint64_t pause = FC_LOCK_PAUSE;; pause = pause < LONGEST_PAUSE ? pause * 2 : LONGEST_PAUSE) {
         uint64_t seen = 0;
         /* It is held for a fraction of a microsecond, unless its holder was put off its core: to sleep costs more. */
         for (int i = 0; i < FC_LOCK_SPINS; i++) {
             for (int k = 0; k < RELAXES; k++)
                 relax();
             seen = atomic_load_explicit(&lock->holder, memory_order_relaxed);
-            if (!seen && atomic_compare_exchange_strong_explicit(&lock->holder, &seen, me, memory_order_acquire,
-                                                                 memory_order_relaxed))
+            if (!seen && fc_lock_replace(lock, &seen, me))
                 return 0;
         }
         if (!wait_ms)
@@ -43,9 +44,7 @@ int fc_lock_wait(fc_lock *lock, uint64_t me, uint32_t wait_ms) {
         if (!until)
             until = now + (uint64_t)wait_ms * 1000000;
         /* The dead stay dead, and nobody else writes their name: if it is still there, it is to be replaced. */
-        if ((pause >= LOOK_PAUSE || now >= until) && gone(seen) &&
-            atomic_compare_exchange_strong_explicit(&lock->holder, &seen, me, memory_order_acquire,
-                                                    memory_order_relaxed))
+        if ((pause >= LOOK_PAUSE || now >= until) && gone(seen) && fc_lock_replace(lock, &seen, me))
             return EOWNERDEAD;
         if (now >= until)
             return ETIMEDOUT;

@@ -34,6 +34,11 @@ static inline uint64_t fc_lock_name(int pid, uint64_t start) {
     return start << 32 | (uint32_t)pid;
 }
 
+/* For fc_lock_take: `me` in the place of *seen, or *seen becomes what is there instead. */
+static inline int fc_lock_replace(fc_lock *lock, uint64_t *seen, uint64_t me) {
+    return atomic_compare_exchange_strong_explicit(&lock->holder, seen, me, memory_order_acquire, memory_order_relaxed);
+}
+
 /* The part of fc_lock_take that waits. */
 int fc_lock_wait(fc_lock *lock, uint64_t me, uint32_t wait_ms);
 
@@ -41,10 +46,7 @@ int fc_lock_wait(fc_lock *lock, uint64_t me, uint32_t wait_ms);
  * microseconds with `wait_ms` 0, ETIMEDOUT when a living process held it for so long. HOT: benchmarks/c/bench_shm.c */
 static inline int fc_lock_take(fc_lock *lock, uint64_t me, uint32_t wait_ms) {
     uint64_t seen = 0;
-    if (FC_LIKELY(atomic_compare_exchange_strong_explicit(&lock->holder, &seen, me, memory_order_acquire,
-                                                          memory_order_relaxed)))
-        return 0;
-    return fc_lock_wait(lock, me, wait_ms);
+    return FC_LIKELY(fc_lock_replace(lock, &seen, me)) ? 0 : fc_lock_wait(lock, me, wait_ms);
 }
 
 /* Called by the holder. */

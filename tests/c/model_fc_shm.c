@@ -14,8 +14,9 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <time.h>
-#include <ucontext.h>
 #include <unistd.h>
+
+#include "model.h"
 
 static void give_way(void);
 static int model_clock(clockid_t id, struct timespec *t);
@@ -49,7 +50,7 @@ static void model_unlock(fc_lock *lock);
 
 #include "fc_test.h"
 
-enum { ACTORS = 4, STACK = 1 << 16, USED_STACK = 8192, DEEP = 600, SLOTS = 6, MESSAGES = 3, VISITED = 1 << 22 };
+enum { SLOTS = 6, MESSAGES = 3 };
 
 typedef enum state { READY, LOCKING, ASLEEP, ENDED, DEAD } state;
 
@@ -61,8 +62,6 @@ typedef struct actor {
     state is;
     int bytes; /* wake-ups that it has not looked at */
     int ticks;
-    uint8_t *sp;
-    ucontext_t context;
 } actor;
 
 /* A message is its sender and number. What arrived, and how many the dead may have taken with them. */
@@ -70,18 +69,13 @@ static uint8_t arrived[ACTORS][MESSAGES];
 static int next_of[ACTORS][ACTORS], sent[ACTORS], held[ACTORS];
 
 static actor actors[ACTORS];
-static int count, running, owner, owner_died, deaths, most_deaths, ticked, wrong_order, twice, torn, setting_up = 1;
-static ucontext_t scheduler;
-static uint8_t stacks[ACTORS][STACK] __attribute__((aligned(64)));
+static int count, owner, owner_died, deaths, most_deaths, ticked, wrong_order, twice, torn, setting_up = 1;
 
 /* ------------------------------------------------------------------ the machine */
 
 static void give_way(void) {
-    uint8_t here;
-    if (setting_up)
-        return;
-    actors[running].sp = &here;
-    swapcontext(&actors[running].context, &scheduler);
+    if (!setting_up)
+        routine_give_way();
 }
 
 static void store_point(void) {
@@ -256,7 +250,6 @@ typedef struct part {
 
 static part parts[2 * FC_TABLES + 1];
 static int part_count;
-static uint64_t *visited, states;
 
 static void add_part(uint8_t *at, size_t size) {
     part *p = &parts[part_count++];
@@ -264,19 +257,6 @@ static void add_part(uint8_t *at, size_t size) {
     p->size = size;
     p->then = (uint8_t *)malloc(size);
     memcpy(p->then, at, size);
-}
-
-static uint64_t mix(uint64_t hash, const void *bytes, size_t size) {
-    const uint8_t *at = (const uint8_t *)bytes;
-    for (; size >= 8; at += 8, size -= 8) {
-        uint64_t word;
-        memcpy(&word, at, 8);
-        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-        hash ^= hash >> 29;
-    }
-    for (; size; at++, size--)
-        hash = (hash ^ *at) * UINT64_C(0x100000001b3);
-    return hash;
 }
 
 /* With the lock free, what the segment holds is what matters, and not in which of its blocks, which are all alike. */
@@ -308,8 +288,7 @@ static uint64_t contents(uint64_t hash) {
     return hash;
 }
 
-/* Whether this state was met before. */
-static int met(void) {
+static uint64_t state_of_all(void) {
     uint64_t hash = 1;
     /* The time that passed belongs to it: a way on which it changes nothing goes on to its judge. */
     const int rest[] = {owner, owner_died, deaths, ticked, twice, wrong_order, torn};
@@ -321,40 +300,17 @@ static int met(void) {
     hash = mix(mix(mix(hash, next_of, sizeof next_of), sent, sizeof sent), held, sizeof held);
     for (int i = 0; i < count; i++) {
         const actor *a = &actors[i];
-        const int own[] = {a->is, a->bytes, a->ticks, a->sp != NULL};
+        const int own[] = {a->is, a->bytes, a->ticks};
         hash = mix(hash, own, sizeof own);
         if (a->waiter)
             hash = mix(hash, a->waiter, sizeof *a->waiter);
-        if (a->sp && a->is != DEAD && a->is != ENDED) {
-            hash = mix(hash, a->sp, (size_t)(stacks[i] + STACK - a->sp));
-#ifdef __x86_64__
-            /* What a call keeps; the rest is of no more use. */
-            static const int kept[] = {REG_RBX, REG_RBP, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
-            for (size_t k = 0; k < sizeof kept / sizeof kept[0]; k++)
-                hash = mix(hash, &a->context.uc_mcontext.gregs[kept[k]], sizeof(greg_t));
-#else
-            hash = mix(hash, &a->context.uc_mcontext, sizeof a->context.uc_mcontext);
-#endif
-        }
+        if (a->is != DEAD && a->is != ENDED)
+            hash = routine_mix(hash, i);
     }
-    hash |= !hash;
-    uint64_t i = hash & (VISITED - 1);
-    for (; visited[i]; i = (i + 1) & (VISITED - 1))
-        if (visited[i] == hash)
-            return 1;
-    visited[i] = hash;
-    states++;
-    return 0;
+    return hash;
 }
 
 /* ------------------------------------------------------------------ the search */
-
-typedef struct turn {
-    uint8_t options, chosen;
-} turn;
-
-static turn path[DEEP];
-static int depth;
 
 static int can_run(const actor *a) {
     return a->is == READY || (a->is == LOCKING && owner < 0) || (a->is == ASLEEP && (a->bytes || a->ticks));
@@ -371,18 +327,12 @@ static void reset(void) {
     owner_died = deaths = ticked = twice = wrong_order = torn = 0;
     for (int i = 0; i < count; i++) {
         actor *a = &actors[i];
-        memset(stacks[i] + STACK - USED_STACK, 0, USED_STACK);
         a->is = READY;
         a->bytes = a->ticks = 0;
-        a->sp = NULL;
         a->s->heap.damaged = 0;
         if (a->waiter)
             *a->waiter = a->waiter_then;
-        memset(&a->context, 0, sizeof a->context);
-        getcontext(&a->context);
-        a->context.uc_stack.ss_sp = stacks[i];
-        a->context.uc_stack.ss_size = STACK;
-        makecontext(&a->context, (void (*)(void))body, 1, i);
+        routine_start(i, body);
     }
 }
 
@@ -425,9 +375,9 @@ static const char *judge(void) {
 }
 
 /* One way through: what is wrong at its end. NULL: nothing, or it came to a state that was met before. */
-static const char *walk(int known) {
+static const char *walk(void) {
     reset();
-    for (depth = 0;;) {
+    for (;;) {
         uint8_t options[2 * ACTORS];
         int n = 0;
         for (int i = 0; i < count; i++)
@@ -443,13 +393,11 @@ static const char *walk(int known) {
         for (int i = 0; i < count && deaths < most_deaths; i++)
             if (actors[i].is != DEAD && actors[i].is != ENDED)
                 options[n++] = (uint8_t)(ACTORS + i);
-        if (depth >= known && met())
+        if (met(state_of_all()))
             return NULL;
         if (depth == DEEP)
             return "a way without an end";
-        if (depth >= known)
-            path[depth] = (turn){(uint8_t)n, 0};
-        uint8_t option = options[path[depth++].chosen];
+        uint8_t option = options[choose(n)];
         if (option >= ACTORS) {
             actor *a = &actors[option - ACTORS];
             a->is = DEAD;
@@ -460,12 +408,7 @@ static const char *walk(int known) {
             }
             continue;
         }
-        running = option;
-        /* What a frame does not set is then alike on every way to it. */
-        if (actors[option].sp)
-            memset(stacks[option] + STACK - USED_STACK, 0,
-                   (size_t)(actors[option].sp - 512 - (stacks[option] + STACK - USED_STACK)));
-        swapcontext(&scheduler, &actors[option].context);
+        routine_resume(option);
     }
 }
 
@@ -523,27 +466,7 @@ static void explore(const char *name, int deaths_allowed, int n, void (*const ru
         add_part(memory + r->at, (size_t)(r->capacity < SLOTS ? r->capacity : SLOTS) * r->stride);
     }
     setting_up = 0;
-    memset(visited, 0, VISITED * sizeof *visited);
-    states = 0;
-    uint64_t ways = 0;
-    int known = 0;
-    const char *wrong = NULL;
-    for (;;) {
-        wrong = walk(known);
-        ways++;
-        if (wrong)
-            break;
-        while (depth && path[depth - 1].chosen + 1 == path[depth - 1].options)
-            depth--;
-        if (!depth)
-            break;
-        path[depth - 1].chosen++;
-        known = depth;
-        if (states > VISITED / 2) {
-            wrong = "more states than there is room for";
-            break;
-        }
-    }
+    const char *wrong = search(walk);
     CHECK(wrong == NULL);
     if (wrong)
         fprintf(stderr, "  %s: %s, after %d steps\n", name, wrong, depth);
@@ -570,7 +493,6 @@ static void explore(const char *name, int deaths_allowed, int n, void (*const ru
 int main(int argc, char **argv) {
     (void)argv;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    visited = (uint64_t *)calloc(VISITED, sizeof *visited);
     EXPLORE("a sender, a receiver", 0, sender_of_two, receiver);
     EXPLORE("two senders, a receiver", 0, sender_of_two, sender_of_two, receiver);
     EXPLORE("a sender, two receivers", 0, sender_of_two, receiver, receiver);

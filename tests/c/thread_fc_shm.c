@@ -3,9 +3,9 @@
  * A thread per role sends, takes, sleeps, joins, publishes and keeps house through one handle, which any thread may use
  * at once. Every message arrives once, whole, and in the order of its sender.
  */
-#include "../../src_c/fc_shm.h"
-#include "../../src_c/fc_wake.h"
+#include "fc_shm.h"
 #include "fc_test.h"
+#include "fc_wake.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
