@@ -95,7 +95,7 @@ class LocalChannelLayer(ChannelLayer):
     until the last process ends and nothing is left in it.
 
     Raises ``CorruptSegmentError`` for a segment that cannot be used, ``LayerUnavailable`` when the system refuses
-    memory or when a stopped process holds the lock for ten seconds. Linux only.
+    memory or when a stopped process holds the lock for ten seconds. For Linux; nobody has run it on macOS.
     """
 
     def __init__(self, *, path: str | os.PathLike[str] | None = None, size: int | None = None, **options: Any) -> None:
