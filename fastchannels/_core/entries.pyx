@@ -1,4 +1,4 @@
-"""The entries of an inbox in a store, as bytes (layers/redis/wire.py), and the loop that hands them to an Inbox."""
+"""The entries of an inbox in a store, as bytes (layers/redis/wire.py), and what hands them to an Inbox."""
 
 import logging
 
@@ -17,7 +17,7 @@ cdef object logger = logging.getLogger("fastchannels.layer")
 cdef enum:
     STAMP = 6
     HEAD = 8
-    COUNT = 6
+    COUNT = STAMP
     SIZE = 4
 
 
@@ -52,11 +52,12 @@ cdef Py_ssize_t name_end(bytes entry) except -1:
     return end
 
 
-cdef long long stamp_of(const char *at) noexcept:
-    cdef long long stamp = 0
+cdef long long number_of(const char *at) noexcept:
+    """A stamp, or a count: both take as many bytes."""
+    cdef long long number = 0
     for index in range(STAMP):
-        stamp = stamp << 8 | <unsigned char> at[index]
-    return stamp
+        number = number << 8 | <unsigned char> at[index]
+    return number
 
 
 def parse(bytes entry not None):
@@ -64,7 +65,7 @@ def parse(bytes entry not None):
     cdef Py_ssize_t end = name_end(entry)
     cdef char *at = PyBytes_AS_STRING(entry)
     name = PyUnicode_DecodeASCII(at + HEAD, end - HEAD, NULL)
-    return stamp_of(at), <unsigned char> at[STAMP], name, PyBytes_FromStringAndSize(at + end, PyBytes_GET_SIZE(entry) - end)
+    return number_of(at), <unsigned char> at[STAMP], name, PyBytes_FromStringAndSize(at + end, PyBytes_GET_SIZE(entry) - end)
 
 
 def sized(bytes made not None):
@@ -72,17 +73,29 @@ def sized(bytes made not None):
     return PyBytes_GET_SIZE(made).to_bytes(SIZE, "big") + made
 
 
-cdef class Run:
-    """What stays the same while the entries of one pop are handed on."""
+cdef class Intake:
+    """What comes out of the inbox of a process at one shard, in order, on its way to an ``Inbox``.
+
+    Messages go on their channels, and ``other(kind, name, rest, age)`` is called for the rest; ages are seconds. A
+    message of this process's own (kind ``o``) is counted down in ``flying``.
+
+    A batch tells how many messages were put in before it, and a note of the kind ``t`` how many so far:
+    ``missed(count)`` is called when some of them have not come. When more have come, the store began to count anew.
+    """
     cdef Inbox inbox
     cdef dict flying
-    cdef object other, loop
+    cdef object other, missed, loop
+    # Messages that have come, by the count of the store.
+    cdef long long seen
     # The name met last. Messages of one channel come in runs, and share a name whose hash is known.
     cdef object name
     cdef const char *text
     cdef Py_ssize_t length
     cdef bytes holder
     cdef double clock
+
+    def __init__(self, Inbox inbox not None, dict flying not None, other, missed):
+        self.inbox, self.flying, self.other, self.missed = inbox, flying, other, missed
 
     cdef int hand(self, bytes holder, const char *at, Py_ssize_t size, double age) except -1:
         """Hand on the ``size`` bytes at ``at``, in ``holder``: a body."""
@@ -106,51 +119,62 @@ cdef class Run:
             self.other(kind, self.name, rest, age)
         return 0
 
+    cdef int comes_to(self, long long count) except -1:
+        """``count`` messages were put in so far, and nothing of them is still to come."""
+        cdef long long missing = count - self.seen
+        self.seen = count
+        if missing > 0:
+            self.missed(missing)
+        return 0
 
-def hand_on(Inbox inbox not None, list entries not None, long long now, dict flying not None, other):
-    """Put the messages among ``entries`` on their channels and call ``other(kind, name, rest, age)`` for the rest.
+    def hand_on(self, list entries not None, long long now):
+        """Hand on what one pop gave; ``now`` is the store's clock in milliseconds.
 
-    ``now`` is the store's clock in milliseconds, ages are seconds. A message of this process's own (kind ``o``) is
-    counted down in ``flying``. An entry, or a message of a batch, that cannot be handled is logged and stops no other.
-    """
-    cdef bytes entry
-    cdef const char *at
-    cdef const char *end
-    cdef Py_ssize_t size
-    cdef double age
-    cdef Run run = Run()
-    run.inbox, run.flying, run.other = inbox, flying, other
-    run.loop = running_loop()
-    run.length = -1
-    run.clock = inbox._clock()
-    # HOT: benchmarks/layers.py, one way and 1,000 channels
-    for item in entries:
-        try:
-            entry = item
-            name_end(entry)
-            at = PyBytes_AS_STRING(entry)
-            end = at + PyBytes_GET_SIZE(entry)
-            age = <double> (now - stamp_of(at)) / 1000
-            if at[STAMP] != c"b":
-                run.hand(entry, at + STAMP, PyBytes_GET_SIZE(entry) - STAMP, age)
-                continue
-            at += HEAD + COUNT
-            if at > end:
-                raise ValueError(f"inbox entry of {PyBytes_GET_SIZE(entry)} bytes: the head of a batch takes {HEAD + COUNT}")
-            while at < end:
-                if end - at < SIZE:
-                    raise ValueError(f"inbox entry: {end - at} bytes follow the messages of a batch")
-                size = size_of(at)
-                at += SIZE
-                if size > end - at:
-                    raise ValueError(f"inbox entry: a message of {size} bytes, and {end - at} are there")
-                try:
-                    run.hand(entry, at, size, age)
-                except Exception:
-                    logger.exception("a message to this process could not be handled")
-                at += size
-        except Exception:
-            logger.exception("an entry of the inbox of this process could not be handled")
+        An entry, or a message of a batch, that cannot be handled is logged and stops no other.
+        """
+        cdef bytes entry
+        cdef const char *at
+        cdef const char *end
+        cdef Py_ssize_t size
+        cdef double age
+        self.loop = running_loop()
+        self.length = -1
+        self.clock = self.inbox._clock()
+        # HOT: benchmarks/layers.py, one way and 1,000 channels
+        for item in entries:
+            try:
+                entry = item
+                name_end(entry)
+                at = PyBytes_AS_STRING(entry)
+                end = at + PyBytes_GET_SIZE(entry)
+                age = <double> (now - number_of(at)) / 1000
+                if at[STAMP] == c"t":
+                    self.comes_to(int(entry[HEAD:]))
+                    continue
+                if at[STAMP] != c"b":
+                    self.hand(entry, at + STAMP, PyBytes_GET_SIZE(entry) - STAMP, age)
+                    continue
+                at += HEAD + COUNT
+                if at > end:
+                    raise ValueError(
+                        f"inbox entry of {PyBytes_GET_SIZE(entry)} bytes: the head of a batch takes {HEAD + COUNT}"
+                    )
+                self.comes_to(number_of(at - COUNT))
+                while at < end:
+                    if end - at < SIZE:
+                        raise ValueError(f"inbox entry: {end - at} bytes follow the messages of a batch")
+                    size = size_of(at)
+                    at += SIZE
+                    if size > end - at:
+                        raise ValueError(f"inbox entry: a message of {size} bytes, and {end - at} are there")
+                    self.seen += 1
+                    try:
+                        self.hand(entry, at, size, age)
+                    except Exception:
+                        logger.exception("a message to this process could not be handled")
+                    at += size
+            except Exception:
+                logger.exception("an entry of the inbox of this process could not be handled")
 
 
 cdef Py_ssize_t size_of(const char *at) noexcept:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from fastchannels._core.entries import body, hand_on, parse, sized
+from fastchannels._core.entries import Intake, body, parse, sized
 from fastchannels._core.inbox import Inbox
 
 
@@ -13,9 +13,9 @@ def entry(kind: str, name: str, rest: bytes = b"", stamp: int = 1000) -> bytes:
     return stamp.to_bytes(6, "big") + body(ord(kind), name, rest)
 
 
-def batch(*messages: tuple[str, str, bytes], stamp: int = 1000) -> bytes:
+def batch(*messages: tuple[str, str, bytes], stamp: int = 1000, before: int = 0) -> bytes:
     bodies = b"".join(sized(body(ord(kind), name, rest)) for kind, name, rest in messages)
-    return stamp.to_bytes(6, "big") + b"b\0" + bytes(6) + bodies
+    return stamp.to_bytes(6, "big") + b"b\0" + before.to_bytes(6, "big") + bodies
 
 
 def make(capacity: int = 10) -> Inbox:
@@ -24,7 +24,7 @@ def make(capacity: int = 10) -> Inbox:
 
 def hand(inbox: Inbox, entries: list[bytes], flying: dict[str, int], now: int = 1000) -> list[tuple[object, ...]]:
     others: list[tuple[object, ...]] = []
-    hand_on(inbox, entries, now, flying, lambda *other: others.append(other))
+    Intake(inbox, flying, lambda *other: others.append(other), others.append).hand_on(entries, now)
     return others
 
 
@@ -121,3 +121,37 @@ def test_an_entry_that_cannot_be_read_stops_no_other(caplog: pytest.LogCaptureFi
         hand(inbox, [*bad, entry("m", "a!1", b"good")], {})  # type: ignore[list-item]
     assert inbox.get("a!1") == b"good"
     assert len(caplog.records) == len(bad)
+
+
+def test_what_did_not_come_is_told() -> None:
+    inbox, missed = make(1000), list[int]()
+    intake = Intake(inbox, {}, print, missed.append)
+
+    def come(before: int, count: int) -> None:
+        intake.hand_on([batch(*[("m", "a!1", b"")] * count, before=before)], 1000)
+
+    def tally(count: int) -> None:
+        intake.hand_on([entry("t", "", b"%d" % count, stamp=0)], 1000)
+
+    come(0, 3)
+    come(3, 1)
+    tally(4)
+    assert missed == []
+    come(6, 2)
+    assert missed == [2]
+    tally(11)
+    assert missed == [2, 3]
+    come(11, 1)
+    # The store lost its data, or a replica that was behind took over.
+    come(0, 4)
+    tally(2)
+    come(2, 1)
+    assert missed == [2, 3]
+    # A message of a batch that cannot be read is not missing; those that are cut off are.
+    whole = batch(*[("m", "a!1", b"")] * 3, before=3)
+    intake.hand_on([whole[:-1], batch(before=3) + sized(b"m\x05ab"), batch(before=4)], 1000)
+    assert missed == [2, 3]
+    intake.hand_on([whole[:-1]], 1000)
+    come(6, 1)
+    assert missed == [2, 3, 1]
+    assert inbox.counts()["received"] == 17

@@ -37,6 +37,10 @@ PAUSE: Final = 0.2
 REACH_TIMEOUT: Final = 1.0
 
 
+class Finished(ConnectionResetError):
+    """Redis closed the connection: all that it had written has come."""
+
+
 class BlockingClient:
     """The connection of one thread, opened by the first command and again after a loss.
 
@@ -125,7 +129,7 @@ class BlockingClient:
                 self._pop_once(calls, keys, left, most, replies)
             except LayerUnavailable as error:
                 # At most once: what that pop took is lost, what it did not take is still there.
-                if len(replies) > len(calls) or (len(replies) == len(calls) and self._parser.has_data()):
+                if len(replies) > len(calls) or self._may_have_popped(error.__cause__):
                     self._outage.tore()
                 answers += replies[: len(calls)]
                 answers += [error] * (len(calls) - len(replies))
@@ -149,6 +153,10 @@ class BlockingClient:
                 return self._entries(popped, clock)
             if ends is not None and time.monotonic() >= ends - LEAST_TIMEOUT:
                 return []
+
+    def _may_have_popped(self, error: BaseException | None) -> bool:
+        """Whether an answer to what was asked last may have been lost with the connection."""
+        return not isinstance(error, Finished) or bool(self._parser.has_data())
 
     def _pop_once(self, calls: list[bytes], keys: list[str], left: float | None, most: int, replies: list[Any]) -> None:
         """Add the replies to ``calls``, what was popped, or None, and the time."""
@@ -256,6 +264,8 @@ class BlockingClient:
         except (BlockingIOError, ssl.SSLWantReadError):
             return False, None
         except OSError as error:
+            if self._answers or self._may_have_popped(error):
+                self._outage.tore()
             self.close()
             raise LayerUnavailable(f"Redis at {self._outage.address} was lost: {error}") from error
         popped, clock = self._answers
@@ -278,6 +288,12 @@ class BlockingClient:
                 return popped
             if not select.select([self._sock], [], [], max(0.0, ends - time.monotonic()))[0]:
                 raise LayerUnavailable(f"Redis at {self._outage.address} did not end a pop")
+
+    def abandon(self) -> None:
+        """Close the connection while the pop of :meth:`ask` waits: what it takes is lost."""
+        if self._sock is not None:
+            self._outage.tore()
+            self.close()
 
     def _entries(self, popped: Any, clock: Any) -> list[tuple[str, int, bytes, int]]:
         try:
@@ -316,7 +332,7 @@ class BlockingClient:
         while not is_whole(reply := self._parser.gets()):
             data = self._sock.recv(65536)
             if not data:
-                raise ConnectionResetError("Redis closed the connection")
+                raise Finished("Redis closed the connection")
             self._parser.feed(data)
         return reply
 

@@ -111,7 +111,7 @@ class RedisCompatChannelLayer(CompatProcess):
         for client in list(self._clients):
             client.drop()
         super()._start_process()
-        self._outage = Outage(self.place, self.reconnect_timeout, self._on_torn)
+        self._outage = Outage(self.place, self.reconnect_timeout, self._on_torn_pop)
         self._sessions = Sessions()
         self._session_numbers = itertools.count()
         self._clients = weakref.WeakSet()

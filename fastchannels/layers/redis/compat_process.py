@@ -60,8 +60,8 @@ class CompatProcess(ChannelLayer):
     def _on_expired(self) -> None:
         self.drops.count("expired")
 
-    def _on_torn(self) -> None:
-        self.drops.count("torn")
+    def _on_torn_pop(self) -> None:
+        self.drops.count("torn_pops")
 
     def _forget_local(self) -> None:
         super()._forget_local()

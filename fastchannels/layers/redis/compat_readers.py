@@ -102,6 +102,7 @@ class CompatReader:
     ) -> None:
         self.loop = loop
         self.link = link
+        self._outage = outage
         self._owner = owner
         self._wake = wake
         self._interval = interval
@@ -220,6 +221,9 @@ class CompatReader:
             self._begun = False
             self._owner.inbox_lost()
         self.arm_soon()
+
+    def on_torn(self) -> None:
+        self._outage.tore()
 
     def on_unavailable(self, error: LayerUnavailable) -> bool:
         self._takers.fail(error)

@@ -79,6 +79,8 @@ class Connection(asyncio.BufferedProtocol):
         self.on_reply: Sink = lambda reply: None
         self.on_lost: Callable[[Exception], None] = lambda error: None
         self.lost = False
+        #: Redis closed the connection: all that it had written has come.
+        self.finished = False
         self._sock = sock
         self._transport: asyncio.Transport | None = None
         self._parser = new_reader()
@@ -123,6 +125,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self.finished = exc is None and self._broken is None
         self.on_lost(self._broken or exc or ConnectionResetError("Redis closed the connection"))
         self.on_reply = self.on_lost = lambda _: None
 

@@ -11,7 +11,7 @@ from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis import wire
 from fastchannels.layers.redis.blocking import BlockingClient
 from fastchannels.layers.redis.connection import Argument, Link
-from fastchannels.layers.redis.keys import FLUSHED, LEASE, Keys
+from fastchannels.layers.redis.keys import COUNTER, FLUSHED, LEASE, Keys
 from fastchannels.layers.redis.outage import ReplyError
 
 SCAN_COUNT: Final = 1000
@@ -38,7 +38,9 @@ def _steps(keys: Keys, shard: str, own: str, lifetime: int) -> _Steps:
                 others.add(name)
         if cursor == b"0":
             break
-    doomed = [key.encode("utf-8", "surrogateescape") for key in found]
+    # The counters first: with an inbox that is gone and a counter that stands, its messages would be taken for lost.
+    ordered = sorted(found, key=lambda key: keys.split(key)[0] != COUNTER)
+    doomed = [key.encode("utf-8", "surrogateescape") for key in ordered]
     for start in range(0, len(doomed), SCAN_COUNT):
         yield "UNLINK", *doomed[start : start + SCAN_COUNT]
     for process in others:

@@ -79,11 +79,19 @@ class RedisChannelLayer(ProcessSide):
     and a moved group has the members that joined after; until then, processes with the old and the new list do not meet
     on moved names.
 
-    ``statistics()["dropped"]`` also counts ``torn``: answers of Redis that were cut off while they carried messages,
-    each with a batch of them at most; and ``gone``: processes that a group send passed over because their lease had
-    ended, or Redis had lost its data. Such a process is dead, or it or Redis stood still for longer than the lease, or
-    Redis started empty; then it announces its memberships again by itself, and has missed what was sent meanwhile. Of
-    a Redis that lost all members of a group only a process that has some itself can tell.
+    ``statistics()["dropped"]`` also counts
+
+    ``torn``
+        messages for process-local channels and for groups that Redis had handed to a connection of this process that
+        broke: each of them, once Redis is back. Those that expired there while this process was away are among them.
+    ``torn_pops``
+        not messages: pops of ordinary channels that were not answered when their connection broke. How many messages
+        each had taken Redis does not tell: perhaps none, and at most one for each reader that waited here.
+    ``gone``
+        processes that a group send passed over because their lease had ended, or Redis had lost its data. Such a
+        process is dead, or it or Redis stood still for longer than the lease, or Redis started empty; then it announces
+        its memberships again by itself, and has missed what was sent meanwhile. Of a Redis that lost all members of a
+        group only a process that has some itself can tell.
 
     A Redis that is out of memory refuses sends at once with ``LayerUnavailable``, and nothing was stored; messages can
     still be received. One that became a replica is waited for as one that is away.
@@ -138,7 +146,7 @@ class RedisChannelLayer(ProcessSide):
         for client in list(self._clients):
             client.drop()
         super()._start_process()
-        self._outages = tuple(Outage(place, self.reconnect_timeout, self._on_torn) for place in self.shards.places)
+        self._outages = tuple(Outage(place, self.reconnect_timeout, self._on_torn_pop) for place in self.shards.places)
         self._sessions = Sessions()
         self._session_numbers = itertools.count()
         self._turns = itertools.count()

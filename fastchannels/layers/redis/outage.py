@@ -96,7 +96,7 @@ class Outage:
         self._master: Address | None = None
         self._lines: weakref.WeakSet[Line] = weakref.WeakSet()
         self.limit = limit
-        #: Called for each answer that was cut off while it carried messages.
+        #: Called for each pop that was not answered when its connection broke.
         self._on_torn = on_torn
         self._since: float | None = None
         self._quiet_until = 0.0
@@ -104,8 +104,8 @@ class Outage:
         self._lock = threading.Lock()
 
     def tore(self) -> None:
-        """A connection ended in the middle of the answer to a pop: what Redis had popped for it is lost (D-04)."""
-        logger.warning("lost Redis at %s in the middle of an answer, and the messages in it", self.address)
+        """A connection broke before a pop was answered: what Redis had popped for it, if anything, is lost (D-04)."""
+        logger.warning("lost Redis at %s before it answered a pop, and what that had taken, if anything", self.address)
         self._on_torn()
 
     def refuse(self, text: str) -> LoginRefused:

@@ -27,6 +27,9 @@ class PopOwner(Protocol):
     def on_lost(self) -> None:
         """The connection broke while a pop waited. It is asked again by itself."""
 
+    def on_torn(self) -> None:
+        """The same connection may have taken messages with it: none, or as many as the pop asked for at most (D-04)."""
+
     def on_unavailable(self, error: LayerUnavailable) -> bool:
         """Redis stayed away for ``reconnect_timeout``, or refused the login. True: go on trying."""
 
@@ -48,6 +51,8 @@ class PopLine(abc.ABC):
         self._closed = False
         self._wanted: tuple[tuple[str, ...], int] | None = None
         self._written = False
+        #: Redis has refused what was written.
+        self._refused = False
         self._replies: list[Any] = []
         self._expected = 0
         self._asked_at = 0.0
@@ -95,6 +100,8 @@ class PopLine(abc.ABC):
         for item in replies:
             if isinstance(item, ReplyError):
                 if self.connection is not None and item.code in _PASSING:
+                    # What another command of the same pop took is lost.
+                    self._refused = all(reply is None or isinstance(reply, ReplyError) for reply in replies[:-1])
                     self.connection.abort(ConnectionResetError(str(item)))
                     return
                 self._fail(refused(self._outage.address, item))
@@ -144,7 +151,7 @@ class PopLine(abc.ABC):
         finally:
             self.attempt = None
         self._multi = bool(replies[0]) and replies[0][0] is not None
-        self._replies = []
+        self._replies, self._refused = [], False
         self.connection = connection
         connection.on_reply, connection.on_lost = self._on_reply, self._on_lost
         if connection.lost:
@@ -154,8 +161,12 @@ class PopLine(abc.ABC):
 
     def _on_lost(self, error: Exception) -> None:
         connection, self.connection = self.connection, None
-        if self._written and (self._replies or (connection is not None and connection.torn)):
-            self._outage.tore()
+        if (
+            self._written
+            and not self._refused
+            and (self._replies or connection is None or connection.torn or not connection.finished)
+        ):
+            self._owner.on_torn()
         self._replies = []
         self._written = False
         if self._wanted is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from fastchannels._core.entries import hand_on
+from fastchannels._core.entries import Intake
 from fastchannels._core.wake import Waiter
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.aim import parse_aimed
-from fastchannels.layers.redis import wire
+from fastchannels.layers.redis import scripts, wire
 from fastchannels.layers.redis.connection import Argument, Link
 from fastchannels.layers.redis.members import MemberSide
 from fastchannels.layers.redis.readers import InboxReader, Kept
@@ -26,7 +26,7 @@ class InboxSide:
     def __init__(self, process: ProcessSide, shard: int) -> None:
         self.client_id = process.client_id
         self.group_expiry = process.group_expiry
-        self.dispatch = process.dispatch
+        self.dispatch = process._intakes[shard].hand_on
         self._process = process
         self._shard = shard
 
@@ -38,6 +38,9 @@ class InboxSide:
 
     def inbox_lost(self) -> None:
         self._process.inbox_lost(self._shard)
+
+    def tally(self, link: Link) -> None:
+        self._process.tally(link, self._shard)
 
     def store_lost(self) -> None:
         self._process.store_lost(self._shard)
@@ -70,14 +73,20 @@ class ProcessSide(MemberSide):
         self._full: set[str] = set()
         #: Messages that this process sent to a channel of its own and that have not come back yet.
         self._flying: dict[str, int] = {}
+        self._intakes = tuple(
+            Intake(self.inbox, self._flying, self._dispatch_other, self._on_torn) for _ in self._shard_keys
+        )
         self.inbox.on_full = self._tell_full
         self.inbox.on_room = self._tell_room
 
     def _on_expired(self) -> None:
         self.drops.count("expired")
 
-    def _on_torn(self) -> None:
-        self.drops.count("torn")
+    def _on_torn(self, messages: int) -> None:
+        self.drops.count("torn", messages)
+
+    def _on_torn_pop(self) -> None:
+        self.drops.count("torn_pops")
 
     def _forget_local(self) -> None:
         super()._forget_local()
@@ -97,10 +106,6 @@ class ProcessSide(MemberSide):
             del self._flying[channel]
 
     # ------------------------------------------------------------------ the inbox as it is read
-
-    def dispatch(self, entries: list[bytes], now: int) -> None:
-        """Hand entries of the inbox to their channels and groups; ``now`` is the store's clock in milliseconds."""
-        hand_on(self.inbox, entries, now, self._flying, self._dispatch_other)
 
     def _dispatch_other(self, kind: int, name: str, rest: bytes, age: float) -> None:
         if kind == wire.GROUP:
@@ -141,6 +146,13 @@ class ProcessSide(MemberSide):
         if shard == self._home:
             self._flying.clear()
         super().inbox_lost(shard)
+
+    def tally(self, link: Link, shard: int = 0) -> None:
+        """Have Redis put in how many messages it was given for this process: some may not come (D-04)."""
+        keys = self._shard_keys[shard]
+        script, head = scripts.TALLY, wire.note(wire.TALLY)
+        inbox, counter = keys.inbox(self.client_id), keys.counter(self.client_id)
+        link.post("EVALSHA", script.digest, 2, inbox, counter, head, self._inbox_lifetime)
 
     def inbox_unavailable(self, error: LayerUnavailable, shard: int = 0) -> None:
         """A shard stayed away for ``reconnect_timeout``: who waits for a process-local channel is told.

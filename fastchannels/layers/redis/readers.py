@@ -99,6 +99,7 @@ class ChannelReader:
     ) -> None:  # fmt: skip
         self._loop = loop
         self._link = link
+        self._outage = outage
         self._keys = keys
         self._wake = wake
         self._expiry = expiry
@@ -192,6 +193,9 @@ class ChannelReader:
         self._waking = False
         self._arm_soon()
 
+    def on_torn(self) -> None:
+        self._outage.tore()
+
     def on_unavailable(self, error: LayerUnavailable) -> bool:
         self._takers.fail(error)
         return False
@@ -231,6 +235,9 @@ class InboxOwner(Protocol):
 
     def inbox_lost(self) -> None:
         """Entries that were popped may have been lost."""
+
+    def tally(self, link: Link) -> None:
+        """Count them, when Redis is back."""
 
     def store_lost(self) -> None:
         """The connection broke, or the lease ended: messages may be missed from now on. Told more than once."""
@@ -343,6 +350,10 @@ class InboxReader:
             self._refresh_at = self.loop.time()
             self._hurry = True
             self._beat_now()
+            self._owner.tally(self.link)
+
+    def on_torn(self) -> None:
+        """What it took is counted by :meth:`InboxOwner.tally`."""
 
     def on_unavailable(self, error: LayerUnavailable) -> bool:
         self._owner.inbox_unavailable(error)

@@ -69,7 +69,7 @@ def _wait(shards: Sequence[Shard], left: float | None, keep: Callable[[Popped], 
             if not ready:
                 # No answer long after its time: these connections are lost.
                 for client, *_ in asked.values():
-                    client.close()
+                    client.abandon()
                 asked.clear()
             for descriptor, _ in ready:
                 client = asked[descriptor][0]
@@ -91,7 +91,7 @@ def _wait(shards: Sequence[Shard], left: float | None, keep: Callable[[Popped], 
                 popped = client.finish()
             except Exception:
                 # It cannot be ended in order. At most once: what it takes from here on is lost.
-                client.close()
+                client.abandon()
             else:
                 if taken is None:
                     taken = popped
@@ -102,4 +102,4 @@ def _wait(shards: Sequence[Shard], left: float | None, keep: Callable[[Popped], 
     finally:
         # Left early, by a signal: nobody will read these answers.
         for client, *_ in asked.values():
-            client.close()
+            client.abandon()

@@ -33,6 +33,7 @@ AIMED: Final = ord("G")  #: name: one of the groups; rest: the head of an aim (l
 ADD: Final = ord("a")  #: name: channel; rest: ``<group> <counter>``, the counter is the script's
 DISCARD: Final = ord("d")  #: name: channel; rest: the group
 FORGET: Final = ord("x")  #: the layer was flushed
+TALLY: Final = ord("t")  #: rest: how many messages were put in so far, in digits
 FENCE: Final = ord("n")  #: rest: a token; all that was pushed before it has been read
 
 _NO_STAMP: Final = bytes(STAMP)

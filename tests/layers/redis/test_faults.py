@@ -341,17 +341,30 @@ async def test_cut_in_the_middle_of_a_send(proxy: Proxy) -> None:
     assert {"unknown" in reason for reason in failed(traffic)} == {True}
 
 
-async def test_cut_in_the_middle_of_an_answer_with_messages(proxy: Proxy) -> None:
-    """They are lost, and every such answer is counted."""
+@pytest.mark.parametrize("keep", [0, 3])
+async def test_cut_before_the_end_of_an_answer_with_messages(proxy: Proxy, keep: int) -> None:
+    """They are lost: those to a process are counted, and of ordinary channels every such answer."""
     async with traffic_at(proxy.url) as traffic:
         for way in traffic.ways:
-            proxy.cut(DOWN, f"{way.name}-payload".encode(), 3)
+            proxy.cut(DOWN, f"{way.name}-payload".encode(), keep)
             await until(lambda: proxy.done)
             await traffic.flowing()
-    torn = traffic.receiver.statistics()["dropped"].get("torn", 0)
-    assert torn >= len(traffic.ways)
-    # No more than a batch for each; here, with a message every few milliseconds, far fewer.
-    assert 1 <= sum(map(len, lost(traffic).values())) < 20 * torn
+    dropped, missing = traffic.receiver.statistics()["dropped"], lost(traffic)
+    assert dropped["torn"] == len(missing["local"]) + len(missing["group"])
+    assert dropped["torn_pops"] == 2
+    # Here, with a message every few milliseconds, they are few.
+    assert 2 <= sum(map(len, missing.values())) < 20 * 4
+
+
+async def test_the_last_message_before_a_silence_is_counted(proxy: Proxy) -> None:
+    layer = layer_at(proxy.url)
+    name = await layer.new_channel()
+    await layer.send(name, HELLO)
+    assert await soon(layer.receive(name)) == HELLO
+    proxy.cut(DOWN, b"the last", 0)
+    await layer.send(name, {"text": "the last"})
+    await until(lambda: layer.statistics()["dropped"].get("torn", 0) == 1)
+    await layer.close()
 
 
 async def test_every_connection_cut_again_and_again(proxy: Proxy) -> None:

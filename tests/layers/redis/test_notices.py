@@ -232,9 +232,9 @@ async def test_beats_of_before_and_after_a_loss() -> None:
     await answer(link.beats[1], None)
     await answer(link.beats[2], 0)
     await answer(link.beats[3], 1)
-    assert told == ["inbox_lost", "store_lost", "reannounce"]
+    assert told == ["inbox_lost", "store_lost", "tally", "reannounce"]
     await answer(link.pings[1], b"PONG")
-    assert told[3:] == ["store_back"]
+    assert told[4:] == ["store_back"]
     told.clear()
 
     # A beat that left on the broken connection is tried again once, and a ping that failed by the next beat.
@@ -248,9 +248,9 @@ async def test_beats_of_before_and_after_a_loss() -> None:
     reader._beat_now()
     await answer(link.beats[7], 1)
     # The lease stood, and the memberships are told again all the same.
-    assert told == ["inbox_lost", "store_lost", "refresh"]
+    assert told == ["inbox_lost", "store_lost", "tally", "refresh"]
     await answer(link.pings[3], b"PONG")
-    assert told[3:] == ["store_back"]
+    assert told[4:] == ["store_back"]
     told.clear()
 
     # Nothing broke, and the lease is gone all the same.

@@ -14,6 +14,7 @@ from fastchannels.layers.redis.popline import ListLine
 
 from ..redis_server import RedisServer
 from ..waits import DEADLINE, until
+from .proxy import DOWN, proxied
 
 
 class Owner:
@@ -21,7 +22,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[bytes], int]] = []
-        self.lost = 0
+        self.lost = self.torn = 0
         self.errors: list[LayerUnavailable] = []
 
     def on_batch(self, key: str, entries: list[bytes], now: int) -> None:
@@ -29,6 +30,9 @@ class Owner:
 
     def on_lost(self) -> None:
         self.lost += 1
+
+    def on_torn(self) -> None:
+        self.torn += 1
 
     def on_unavailable(self, error: LayerUnavailable) -> bool:
         self.errors.append(error)
@@ -86,6 +90,31 @@ async def test_lost_connection_is_asked_again(server: RedisServer, line: ListLin
         await until(lambda: owner.lost == 1 and line.blocked)
         redis.rpush("a", "x")
         await until(lambda: len(owner.batches) == 1)
+        assert not owner.torn, "Redis closed the connection, and had written nothing"
+
+
+@pytest.mark.parametrize("keep", [0, 3])
+async def test_pop_whose_answer_is_cut_off(server: RedisServer, owner: Owner, keep: int) -> None:
+    with proxied(server.port) as proxy, server.client(db=8) as redis:
+        line = ListLine(asyncio.get_running_loop(), Outage(parse_host(f"{proxy.url}/8"), DEADLINE), owner)
+        proxy.cut(DOWN, b"payload", keep)
+        line.pop(("a",), 1)
+        await until(lambda: line.blocked)
+        redis.rpush("a", "payload")
+        await until(lambda: owner.lost == 1 and line.blocked)
+        assert owner.torn == 1
+        redis.rpush("a", "x")
+        await until(lambda: [entries for _, entries, _ in owner.batches] == [[b"x"]])
+        line.close()
+
+
+async def test_pop_that_may_have_been_answered(line: ListLine, owner: Owner) -> None:
+    line.pop(("a",), 1)
+    await until(lambda: line.blocked)
+    assert line.connection is not None
+    line.connection.abort(ConnectionResetError("no more was heard"))
+    await until(lambda: owner.lost == 1 and line.blocked)
+    assert owner.torn == 1
 
 
 async def test_error_reply_is_told(server: RedisServer, line: ListLine, owner: Owner) -> None:

@@ -16,6 +16,10 @@ def layer() -> RedisChannelLayer:
     return RedisChannelLayer()
 
 
+def dispatch(layer: RedisChannelLayer, entries: list[bytes], now: int) -> None:
+    layer._intakes[0].hand_on(entries, now)
+
+
 def entry(layer: RedisChannelLayer, stamp: int, kind: int, name: str) -> bytes:
     return stamp.to_bytes(6, "big") + wire.body(kind, name, layer.serialize(HELLO))
 
@@ -23,7 +27,7 @@ def entry(layer: RedisChannelLayer, stamp: int, kind: int, name: str) -> bytes:
 def test_bad_entry_does_not_stop_the_next(layer: RedisChannelLayer, caplog: pytest.LogCaptureFixture) -> None:
     name = layer.new_local_channel("specific")
     bad = [b"", b"junk", wire.note(wire.ADD, name, b"nonsense"), wire.note(wire.DISCARD, name, b"\xff")]
-    layer.dispatch([*bad, entry(layer, 1000, wire.MESSAGE, name)], 1000)
+    dispatch(layer, [*bad, entry(layer, 1000, wire.MESSAGE, name)], 1000)
     assert layer.inbox.unread(name) == 1
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == len(bad)
 
@@ -33,8 +37,8 @@ def test_age_is_judged_at_delivery(layer: RedisChannelLayer) -> None:
     layer.groups.add("g", name)
     now = 1_000_000
     for kind, target in ((wire.MESSAGE, name), (wire.OWN, name), (wire.GROUP, "g")):
-        layer.dispatch([entry(layer, now - 60_000, kind, target)], now)
-        layer.dispatch([entry(layer, now - 59_000, kind, target)], now)
+        dispatch(layer, [entry(layer, now - 60_000, kind, target)], now)
+        dispatch(layer, [entry(layer, now - 59_000, kind, target)], now)
     assert layer.inbox.unread(name) == 3
     assert layer.statistics()["dropped"] == {"expired": 3}
 
@@ -43,7 +47,7 @@ def test_accepted_messages_may_overshoot_and_group_messages_may_not() -> None:
     layer = RedisChannelLayer(capacity=2)
     name = layer.new_local_channel("specific")
     layer.groups.add("g", name)
-    layer.dispatch([entry(layer, 1, wire.MESSAGE, name)] * 3 + [entry(layer, 1, wire.GROUP, "g")], 1)
+    dispatch(layer, [entry(layer, 1, wire.MESSAGE, name)] * 3 + [entry(layer, 1, wire.GROUP, "g")], 1)
     assert layer.inbox.unread(name) == 3
     assert layer._full == {name}
     assert layer.statistics()["dropped"]["group_full"] == 1

@@ -42,11 +42,12 @@ JOIN_CHANNEL = _load("join_channel", int)
 LEAVE_PROCESS = _load("leave_process", int)
 HEARTBEAT = _load("heartbeat", int)
 INSIST = _load("insist", int)
+TALLY = _load("tally", int)
 COMPAT_SEND = _load("compat_send")
 COMPAT_JOIN = _load("compat_join")
 COMPAT_MEMBERS = _load("compat_members")
 
 ALL = (
     *(QUEUE_SEND, INBOX_SEND, GROUP_SEND, ANNOUNCE, JOIN_PROCESS, JOIN_CHANNEL, LEAVE_PROCESS, HEARTBEAT, INSIST),
-    *(COMPAT_SEND, COMPAT_JOIN, COMPAT_MEMBERS),
+    *(TALLY, COMPAT_SEND, COMPAT_JOIN, COMPAT_MEMBERS),
 )

@@ -45,11 +45,14 @@ local function inbox_room(wanted, inbox, counter, capacity, oldest)
   return math.min(wanted, capacity - math.max(held, redis.call('LLEN', inbox) - index))
 end
 
+-- The counter outlives the inbox by a day, so that the next batch tells what became of those before it.
+local COUNTED = 86400000
+
 local function put_in(inbox, counter, stamp, count, messages, lifetime)
   local before = redis.call('INCRBY', counter, count) - count
   redis.call('RPUSH', inbox, batch_of(stamp, before, messages))
   redis.call('PEXPIRE', inbox, lifetime)
-  redis.call('PEXPIRE', counter, lifetime)
+  redis.call('PEXPIRE', counter, COUNTED)
 end
 
 -- Messages that fit into `key`, which may hold `capacity`, when `wanted` come.
