@@ -1,5 +1,7 @@
 #include "fc_heap.h"
 
+#include <stddef.h>
+
 _Static_assert(sizeof(fc_block) == FC_BLOCK, "a block is 384 bytes");
 _Static_assert(sizeof(fc_named) == 120, "a name is 120 bytes");
 _Static_assert(FC_NAME_SIZE < FC_FIRST_DATA, "a target fits the first block");
@@ -18,14 +20,14 @@ static uint64_t power_of_two(uint64_t at_least) {
 }
 
 uint64_t fc_heap_layout(fc_region region[FC_TABLES], uint64_t size) {
-    static const uint32_t strides[FC_TABLES] = {sizeof(fc_queue), sizeof(fc_group), sizeof(fc_member),
-                                                sizeof(fc_mark),  sizeof(fc_block), sizeof(fc_process),
+    static const uint32_t strides[FC_TABLES] = {sizeof(fc_block),  sizeof(fc_queue), sizeof(fc_group),
+                                                sizeof(fc_member), sizeof(fc_mark),  sizeof(fc_process),
                                                 sizeof(fc_waiter)};
     if (size < FC_SHM_MIN_SIZE || size > FC_SHM_MAX_SIZE)
         return 0;
     /* About a ninth of the segment is tables; blocks take what is left. */
-    const uint64_t capacities[FC_TABLES] = {size / 8192, size / 4096,  size / 1024, FC_MARKS,
-                                            0,           FC_PROCESSES, FC_WAITERS};
+    const uint64_t capacities[FC_TABLES] = {0,        size / 8192,  size / 4096, size / 1024,
+                                            FC_MARKS, FC_PROCESSES, FC_WAITERS};
     uint64_t at = (sizeof(fc_header) + 4095) & ~UINT64_C(4095), sum = UINT64_C(0xcbf29ce484222325);
     for (int t = 0; t < FC_TABLES; t++) {
         fc_region *r = &region[t];
@@ -34,7 +36,7 @@ uint64_t fc_heap_layout(fc_region region[FC_TABLES], uint64_t size) {
         if (t == FC_BLOCKS)
             continue;
         r->capacity = (uint32_t)capacities[t];
-        if (t <= FC_GROUPS || t == FC_MARKED) {
+        if (t == FC_QUEUES || t == FC_GROUPS || t == FC_MARKED) {
             uint64_t buckets = power_of_two(capacities[t]);
             r->buckets = at;
             r->bucket_mask = (uint32_t)(buckets - 1);
@@ -67,7 +69,7 @@ void fc_heap_format(fc_heap *h, uint64_t size) {
     header->layout = fc_heap_layout(scratch, size);
     header->size = size;
     for (int t = 0; t < FC_TABLES; t++) {
-        header->table[t].free = FC_NIL;
+        header->table[t].free = header->table[t].given = FC_NIL;
         if (h->region[t].buckets)
             memset(h->base + h->region[t].buckets, 0xff, ((size_t)h->region[t].bucket_mask + 1) * sizeof(uint32_t));
     }
@@ -96,6 +98,10 @@ void *fc_heap_used(fc_heap *h, int table, uint32_t index) {
 uint32_t fc_heap_take(fc_heap *h, int table) {
     fc_table *t = &h->header->table[table];
     uint32_t index = t->free;
+    if (index == FC_NIL) {
+        index = t->given;
+        t->given = FC_NIL;
+    }
     if (index != FC_NIL) {
         fc_entry *e = (fc_entry *)fc_heap_at(h, table, index);
         if (!e)
@@ -119,8 +125,8 @@ void fc_heap_give(fc_heap *h, int table, uint32_t index) {
     if (!e)
         return;
     atomic_store_explicit(&e->state, FC_FREE, memory_order_release);
-    e->next = h->header->table[table].free;
-    h->header->table[table].free = index;
+    e->next = h->header->table[table].given;
+    h->header->table[table].given = index;
     h->header->table[table].used--;
 }
 
@@ -222,6 +228,24 @@ uint64_t fc_heap_blocks_for(uint64_t length) {
     return length <= FC_FIRST_DATA ? 1 : 1 + (length - FC_FIRST_DATA + FC_PART_DATA - 1) / FC_PART_DATA;
 }
 
+/* __builtin_prefetch emits this only when it compiles for fewer processors; those that lack it do nothing. */
+#if defined(__x86_64__)
+#define fetch_to_write(at) __asm__ volatile("prefetchw %0" : : "m"(*(const uint8_t *)(at)))
+#else
+#define fetch_to_write(at) __builtin_prefetch(at, 1)
+#endif
+
+/* Another process had the block last: has what a message of `bytes` takes of it brought here meanwhile. */
+static inline void expect(const fc_heap *h, uint32_t index, uint64_t bytes) {
+    const fc_region *r = &h->region[FC_BLOCKS];
+    if (index >= r->capacity)
+        return;
+    const uint8_t *block = h->base + r->at + (uint64_t)index * FC_BLOCK;
+    bytes += offsetof(fc_block, first.data);
+    for (uint64_t at = 0; at < bytes && at < FC_BLOCK; at += FC_LINE)
+        fetch_to_write(block + at);
+}
+
 /* HOT: benchmarks/layers.py */
 fc_status fc_heap_append(fc_heap *h, uint32_t queue, const fc_item *item) {
     fc_queue *q = (fc_queue *)fc_heap_at(h, FC_QUEUES, queue);
@@ -285,6 +309,7 @@ fc_status fc_heap_append(fc_heap *h, uint32_t queue, const fc_item *item) {
     q->count++;
     atomic_store_explicit(&q->waits, 1, memory_order_relaxed);
     h->header->pushed++;
+    expect(h, table->free, item->length + item->target_length);
     return FC_OK;
 }
 
@@ -320,7 +345,8 @@ void fc_heap_drop_head(fc_heap *h, fc_queue *q) {
     fc_block *b = fc_heap_head(h, q);
     if (!b)
         return;
-    uint64_t blocks = fc_heap_blocks_for((uint64_t)b->first.length + b->first.target_length);
+    uint64_t bytes = (uint64_t)b->first.length + b->first.target_length, blocks = fc_heap_blocks_for(bytes);
+    expect(h, b->first.after, bytes);
     /* The first block goes first: with it the message is gone, and nobody can be given it a second time. */
     atomic_store_explicit(&b->state, FC_FREE, memory_order_release);
     q->head = b->first.after;

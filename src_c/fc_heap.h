@@ -28,13 +28,14 @@
 #define FC_WAITERS 1024
 #define FC_WAITER_WORDS (FC_WAITERS / 64)
 #define FC_MARKS 4096
+#define FC_LINE 64 /* bytes of a cache line, or half of one */
 #define FC_BLOCK 384
 #define FC_FIRST_DATA 336 /* bytes of a message in its first block: the target always fits */
 #define FC_PART_DATA 368  /* and in each further one */
 
 enum { FC_FREE = 0, FC_USED = 1, FC_PART = 2 }; /* FC_PART: a block that only its chain makes valid */
 
-enum { FC_QUEUES, FC_GROUPS, FC_MEMBERS, FC_MARKED, FC_BLOCKS, FC_PROCS, FC_WAITS, FC_TABLES };
+enum { FC_BLOCKS, FC_QUEUES, FC_GROUPS, FC_MEMBERS, FC_MARKED, FC_PROCS, FC_WAITS, FC_TABLES };
 
 /* The first words of every slot of every table. */
 typedef struct fc_entry {
@@ -50,15 +51,15 @@ typedef struct fc_named {
 } fc_named;
 
 typedef struct fc_queue {
-    fc_named named;      /* an ordinary channel, or "!<client id>": the inbox of a process */
-    uint32_t head, tail; /* first blocks of messages */
+    fc_named named;                        /* an ordinary channel, or "!<client id>": the inbox of a process */
+    _Alignas(FC_LINE) uint32_t head, tail; /* first blocks of messages */
     uint32_t count;
     uint32_t members;       /* memberships that name this channel: they keep the queue */
     uint32_t process;       /* owner of an inbox; FC_NIL for an ordinary channel */
     uint32_t rotor;         /* where the search for a sleeping waiter starts, so that readers take turns */
     _Atomic uint32_t waits; /* whether anything may wait, to be read without the lock */
     uint32_t unused;
-    uint64_t watchers[FC_WAITER_WORDS];
+    _Alignas(FC_LINE) uint64_t watchers[FC_WAITER_WORDS];
 } fc_queue;
 
 typedef struct fc_group {
@@ -125,13 +126,17 @@ typedef struct fc_waiter {
     uint32_t generation;
 } fc_waiter;
 
+/* Slots are taken from `free`, until it is empty and what was given back takes its place: so the next one is known long
+ * before, and can be on its way to the taker's cache, whatever others give back meanwhile. */
 typedef struct fc_table {
-    uint32_t free;  /* head of the free list */
+    uint32_t free;  /* head of a list */
+    uint32_t given; /* and of another */
     uint32_t fresh; /* slots from here on were never used */
     uint32_t used;
-    uint32_t unused;
 } fc_table;
 
+/* What every send and every take writes lies in one cache line, next to nothing that others only read: between two
+ * processes a line that changes hands costs as much as the copy of a message. */
 typedef struct fc_header {
     uint64_t magic;
     uint32_t version;
@@ -140,16 +145,17 @@ typedef struct fc_header {
     uint64_t size;
     uint64_t boot;      /* which boot of the machine made it: a lock held across a reboot is held by nobody */
     uint64_t pid_space; /* process ids mean something only in the namespace of the maker */
-    fc_lock lock;
-    uint64_t sequence;
+    _Alignas(FC_LINE) fc_lock lock;
+    _Alignas(FC_LINE) uint64_t sequence;
+    uint64_t pushed, taken;
+    uint64_t kept; /* when housekeeping ran last */
+    fc_table table[FC_TABLES];
+    uint64_t expired, recovered, reaped;
     uint64_t added;
+    uint64_t swept; /* when expired messages were last swept to make room */
     uint32_t mark;
     _Atomic uint32_t newcomers; /* processes that came since it was made */
-    fc_table table[FC_TABLES];
-    uint64_t asleep[FC_WAITER_WORDS];
-    uint64_t kept;  /* when housekeeping ran last */
-    uint64_t swept; /* when expired messages were last swept to make room */
-    uint64_t pushed, taken, expired, recovered, reaped;
+    _Alignas(FC_LINE) uint64_t asleep[FC_WAITER_WORDS];
 } fc_header;
 
 typedef struct fc_region {

@@ -56,7 +56,7 @@ static int claim(fc_heap *h, fc_block *first, uint32_t mark) {
 static void rebuild_table(fc_heap *h, int table, int (*keep)(fc_heap *, void *, uint32_t)) {
     const fc_region *r = &h->region[table];
     fc_table *t = &h->header->table[table];
-    t->free = FC_NIL;
+    t->free = t->given = FC_NIL;
     t->used = 0;
     if (r->buckets)
         memset(h->base + r->buckets, 0xff, ((size_t)r->bucket_mask + 1) * sizeof(uint32_t));
@@ -198,7 +198,7 @@ static void rebuild_messages(fc_heap *h) {
         all = next;
     }
 
-    t->free = FC_NIL;
+    t->free = t->given = FC_NIL;
     t->used = 0;
     for (uint32_t i = t->fresh; i-- > 0;) {
         fc_block *b = block(h, i);
@@ -242,14 +242,15 @@ static const char *check_table(fc_heap *h, int table) {
     uint32_t free = 0, used = 0;
     if (t->fresh > r->capacity)
         return "a table claims more slots than it has";
-    for (uint32_t i = t->free; i != FC_NIL; free++) {
-        const fc_entry *e = i < t->fresh ? (const fc_entry *)fc_heap_at(h, table, i) : NULL;
-        if (!e || free > t->fresh)
-            return "a free list leads astray";
-        if (state_of(e) != FC_FREE)
-            return "a slot in use is on a free list";
-        i = e->next;
-    }
+    for (int given = 0; given < 2; given++)
+        for (uint32_t i = given ? t->given : t->free; i != FC_NIL; free++) {
+            const fc_entry *e = i < t->fresh ? (const fc_entry *)fc_heap_at(h, table, i) : NULL;
+            if (!e || free > t->fresh)
+                return "a free list leads astray";
+            if (state_of(e) != FC_FREE)
+                return "a slot in use is on a free list";
+            i = e->next;
+        }
     for (uint32_t i = 0; i < t->fresh; i++)
         used += state_of(fc_heap_at(h, table, i)) != FC_FREE;
     if (used != t->used || used + free != t->fresh)
