@@ -12,6 +12,7 @@ Switches, read from the environment:
 A compiler error ends the build. There is no pure-Python substitute for the core.
 """
 
+import glob
 import os
 import sys
 
@@ -77,7 +78,7 @@ def extension(name: str) -> Extension:
         f"fastchannels._core.{name}",
         [f"fastchannels/_core/{name}.pyx", *(f"src_c/{unit}.c" for unit in C_UNITS[name])],
         include_dirs=["src_c"],
-        depends=["src_c/fc_common.h", *(f"src_c/{unit}.h" for unit in C_UNITS[name])],
+        depends=glob.glob("src_c/*.h") if C_UNITS[name] else [],
         libraries=LIBRARIES.get(name, []),
         extra_compile_args=compile_arguments(),
         extra_link_args=link_arguments(),
