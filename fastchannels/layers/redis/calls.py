@@ -10,7 +10,7 @@ from fastchannels._core.outbox import Batch, Outbox, Route
 from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.redis.connection import BATCH_BYTES, BATCH_MESSAGES
 from fastchannels.layers.redis.keys import MARK
-from fastchannels.layers.redis.outage import ReplyError, refused
+from fastchannels.layers.redis.outage import NOT_RUN, ReplyError, refused
 from fastchannels.layers.redis.places import Place
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Calls:
     def __init__(self, items: list[Item], shard: int, route_of: Callable[[str], Route]) -> None:
         self.others: list[Item] = []
         self._full: list[Item] = []
+        #: Redis has not run a call, since it is not the place for it now: another connection may be.
+        self.turned_away = False
         self._sending = []
         self._batches: list[Batch] = []
         outbox = Outbox(None, bool, self._batches.append, most=BATCH_MESSAGES, most_bytes=BATCH_BYTES)
@@ -57,18 +59,29 @@ class Calls:
             if isinstance(answer, bytes) and len(answer) == len(batch):
                 batch.settle(answer)
                 continue
+            if isinstance(answer, ReplyError) and answer.code in NOT_RUN:
+                self.turned_away = True
+                batch.fail(answer)
+                continue
             error = refused(place, answer) if isinstance(answer, ReplyError) else answer
             if not isinstance(error, LayerUnavailable):
                 error = LayerUnavailable(f"Redis at {place} answered {answer!r:.80}")
             batch.fail(error)
             logger.error("%d messages were dropped: %s", len(batch), error)
-        sent = [(item, code.result()) for item, code in self._sending if code.exception() is None]
+        stored, back = 0, []
+        for item, code in self._sending:
+            error = code.exception()
+            if isinstance(error, ReplyError) or (error is None and code.result() != _STORED):
+                back.append(item)
+            else:
+                stored += error is None
         self._sending = []
-        self._full += [item for item, code in sent if code != _STORED]
-        return sum(code == _STORED for _, code in sent)
+        # Those that found no room before they were written were given after these.
+        self._full = back + self._full
+        return stored
 
     def left(self) -> list[Item]:
-        """What was not written, or found no room, and the others that are left."""
+        """What was not written, did not run or found no room, and the others that are left."""
         return [item for item, _ in self._sending] + self._full + self.others
 
 
@@ -93,6 +106,8 @@ def take_turn(
         if answers:
             layer._sent += calls.settle(answers, layer._outages[shard].address, client.ask_again)
         outgoing[:] = calls.left()
+        if calls.turned_away:
+            client.close()
     taken = []
     for key, stamp, payload, now in popped:
         if now - stamp >= layer._expiry_ms:

@@ -73,7 +73,7 @@ class ClusterShard:
 
     @property
     def probe(self) -> tuple[str, str]:
-        """Answered with an error by a node that does not have the slot, or is giving it away."""
+        """Of a key that holds nothing: answered with an error by a node that is without the slot, or gives it away."""
         return "EXISTS", f"{{{self.tag}}}"
 
     def find(self) -> Generator[Address, Any, Address]:

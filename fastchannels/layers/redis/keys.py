@@ -35,6 +35,9 @@ class Keys:
                 raise InvalidChannelLayerError(f"CONFIG option prefix={prefix!r}: without '{{' in a cluster")
             prefix = f"{prefix}{MARK}{{{tag}}}"
         self.base = prefix + MARK
+        #: Named beside the keys of a script that uses keys it does not name, and of those it must not overtake. Nothing
+        #: is ever stored there: while its slot moves, a cluster runs no script with a key that is missing.
+        self.anchor = (f"{{{tag}}}",) if tag else ()
         self._inbox = f"{prefix}{MARK}{INBOX}{MARK}"
         self._counter = f"{prefix}{MARK}{COUNTER}{MARK}"
         self._queue = f"{prefix}{MARK}{QUEUE}{MARK}"

@@ -307,9 +307,9 @@ class RedisChannelLayer(ProcessSide):
             routes[channel] = route
         return route
 
-    def _inbox_keys(self, process: str) -> tuple[str, str, str]:
+    def _inbox_keys(self, process: str) -> tuple[str, ...]:
         keys = self._keys(process)
-        return keys.inbox(process), keys.full(process), keys.counter(process)
+        return keys.inbox(process), keys.full(process), keys.counter(process), *keys.anchor
 
     async def _push(self, channel: str, payload: bytes) -> None:
         route = self._sender.routes.get(channel) or self._find_route(channel)
@@ -468,9 +468,10 @@ class RedisChannelLayer(ProcessSide):
             self.inbox_capacity, self._inbox_lifetime, 0 if len(self.shards) == 1 else 1, *excluded,
         )  # fmt: skip
 
-    def _to_group(self, group: str, payload: bytes) -> tuple[tuple[str], tuple[Argument, ...]]:
-        message = wire.message(wire.GROUP, group, payload)
-        return (self._keys(group).group(group),), self._publish_arguments(group, message, len(message) - len(payload))
+    def _to_group(self, group: str, payload: bytes) -> tuple[tuple[str, ...], tuple[Argument, ...]]:
+        message, keys = wire.message(wire.GROUP, group, payload), self._keys(group)
+        arguments = self._publish_arguments(group, message, len(message) - len(payload))
+        return (keys.group(group), *keys.anchor), arguments
 
     def _to_groups(self, aim: Aim, payload: bytes) -> Iterator[tuple[str, tuple[str, ...], tuple[Argument, ...]]]:
         """For each shard: one of its groups, and what the script gets."""
@@ -481,7 +482,8 @@ class RedisChannelLayer(ProcessSide):
         for groups in shards.values():
             head = aim._replace(groups=tuple(groups), token=token).head
             message = wire.message(wire.AIMED, groups[0], head + payload)
-            keys = tuple(self._keys(group).group(group) for group in groups)
+            at = self._keys(groups[0])
+            keys = (*map(at.group, groups), *at.anchor)
             before = len(message) - len(payload)
             yield groups[0], keys, self._publish_arguments(groups[0], message, before, aim.excluded)
 

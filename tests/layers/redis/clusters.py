@@ -86,18 +86,28 @@ class Cluster:
                 return next(server for server in self.servers if server.port == port)
         raise AssertionError(f"nobody has slot {slot}")
 
-    def move(self, slot: int, target: RedisServer) -> None:
-        """As ``redis-cli --cluster reshard`` does."""
+    def begin_move(self, slot: int, target: RedisServer, *keys: str) -> RedisServer:
+        """Prepare a :meth:`move`, and carry ``keys`` over; returns the node that has the others still."""
         source = self.owner(slot)
         self.cluster(target, "SETSLOT", slot, "IMPORTING", self.number(source))
         self.cluster(source, "SETSLOT", slot, "MIGRATING", self.number(target))
+        if keys:
+            self._carry(source, target, keys)
+        return source
+
+    def _carry(self, source: RedisServer, target: RedisServer, keys: Any) -> None:
+        connection = redis.Connection(port=source.port)
+        try:
+            connection.send_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            connection.read_response()
+        finally:
+            connection.disconnect()
+
+    def move(self, slot: int, target: RedisServer) -> None:
+        """As ``redis-cli --cluster reshard`` does."""
+        source = self.begin_move(slot, target)
         while keys := self.cluster(source, "GETKEYSINSLOT", slot, 10):
-            connection = redis.Connection(port=source.port)
-            try:
-                connection.send_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-                connection.read_response()
-            finally:
-                connection.disconnect()
+            self._carry(source, target, keys)
         for server in (target, source, *(s for s in self.servers[:3] if s not in (source, target))):
             self.cluster(server, "SETSLOT", slot, "NODE", self.number(target))
 

@@ -10,6 +10,7 @@ from fastchannels.exceptions import LayerUnavailable
 from fastchannels.layers.base import ChannelLayer
 from fastchannels.layers.redis import RedisChannelLayer
 from fastchannels.layers.redis.blocking import BlockingClient
+from fastchannels.layers.redis.outage import ReplyError
 
 from ..redis_server import RedisServer
 from ..waits import DEADLINE
@@ -116,6 +117,29 @@ def test_a_redis_that_refuses_has_the_messages_dropped_with_a_word(
     assert layer.take_turn(["jobs"], 1, DEADLINE, outgoing) == [("jobs", {"n": 2})]
     assert outgoing == []
     assert "1 messages were dropped: Redis at" in caplog.text
+
+
+def test_what_found_no_room_keeps_its_order(make: MakeLayer) -> None:
+    layer = make(channel_capacity={"full": 2})
+    layer.send_sync("full", {"n": -1})
+    outgoing = items(layer, *[("full", {"n": n}) for n in range(5)])
+    layer.take_turn(["jobs"], 0, 0.01, outgoing)
+    assert outgoing == items(layer, *[("full", {"n": n}) for n in range(1, 5)])
+
+
+def test_what_did_not_run_is_kept(make: MakeLayer, server: RedisServer) -> None:
+    layer = make()
+    outgoing = items(layer, ("replies", {"n": 1}), ("replies", {"n": 2}))
+    assert layer.take_turn(["jobs"], 1, 0.01, []) == []
+    client = layer._client()
+    ask_all = client.ask_all
+    client.ask_all = lambda calls: [ReplyError("MOVED 1 there:1")] * len(calls)  # type: ignore[method-assign]
+    assert layer.take_turn(["jobs"], 0, 0.01, outgoing) == []
+    assert len(outgoing) == 2
+    assert not client.connected, "another may be the place for it"
+    client.ask_all = ask_all  # type: ignore[method-assign]
+    assert layer.take_turn(["replies"], 1, DEADLINE, outgoing) == [("replies", {"n": 1})]
+    assert layer.receive_many(["replies"]) == ("replies", {"n": 2})
 
 
 def test_what_was_not_written_is_kept(make: MakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:

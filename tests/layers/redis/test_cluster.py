@@ -15,7 +15,7 @@ from fastchannels.layers.redis.cluster import SLOTS, ClusterShard, parse_cluster
 from fastchannels.layers.redis.sentinel import MasterUnknown
 
 from ..contract import ContractTests
-from ..waits import HELLO, until
+from ..waits import HELLO, soon, until
 from .clusters import Cluster, clustered
 from .endings import run_many
 from .test_sentinel import FAILOVER, Traffic
@@ -128,6 +128,39 @@ async def test_every_slot_moves_under_traffic(cluster: Cluster, make_layer: Any,
         assert len(set(traffic.sent[kind]) - set(got)) <= 5, kind
     await layer.close()
     await traffic.other.close()
+
+
+@pytest.mark.parametrize("carried", ["lease", "counter", "group"])
+async def test_messages_keep_their_order_while_a_slot_is_in_two_places(
+    cluster: Cluster, make_layer: Any, view_of: Any, carried: str
+) -> None:
+    layer = make_layer(reconnect_timeout=FAILOVER)
+    other = view_of(layer)
+    name, home = await layer.new_channel(), layer._home
+    group = name_at(layer, home)
+    await other.group_add(group, name)
+    await other.group_send(group, {"n": -1})
+    assert await soon(layer.receive(name)) == {"n": -1}
+    # A full channel of the process: then all keys of a direct send are there.
+    layer._tell_full(f"x.{layer.client_id}!full")
+    keys = layer._shard_keys[home]
+    key = {"lease": keys.lease, "counter": keys.counter}.get(carried, lambda _: keys.group(group))(layer.client_id)
+    slot = slot_of(tags(6)[home])
+    target = next(server for server in cluster.servers[:3] if server is not cluster.owner(slot))
+    await other.send(name, {"n": -2})
+    assert await soon(layer.receive(name)) == {"n": -2}
+    await asyncio.to_thread(cluster.begin_move, slot, target, key)
+    sending = []
+    for n in range(0, 20, 2):
+        sending.append(asyncio.create_task(other.group_send(group, {"n": n})))
+        sending.append(asyncio.create_task(other.send(name, {"n": n + 1})))
+        await asyncio.sleep(0.01)
+    assert not any(task.done() for task in sending), "they wait"
+    await asyncio.to_thread(cluster.move, slot, target)
+    await asyncio.wait_for(asyncio.gather(*sending), FAILOVER)
+    assert [(await soon(layer.receive(name)))["n"] for _ in range(20)] == list(range(20))
+    await layer.close()
+    await other.close()
 
 
 async def test_work_goes_on_without_a_master(tmp_path: Path, make_layer: Any, view_of: Any) -> None:

@@ -1,6 +1,6 @@
 -- Puts one message into the inbox of each process that has a member, and on each ordinary channel of the group, or of
 -- several groups: once.
--- KEYS: groups. ARGV: start of all keys, the message as an inbox takes it, bytes of it before its payload, expiry, group
+-- KEYS: groups, and in a cluster the anchor of the shard (keys.py), which has no fields. ARGV: start of all keys, the message as an inbox takes it, bytes of it before its payload, expiry, group
 -- expiry, capacity of an inbox, lifetime of an inbox, 1 when ordinary channels have shards of their own, and ordinary
 -- channels that get nothing.
 -- The keys of inboxes, their counters, leases and (with one shard) queues follow from the group's fields; they share the

@@ -1,6 +1,6 @@
 -- Puts messages into the inbox of the process that owns their channels.
--- KEYS: inbox, set of full channels, counter of the inbox. ARGV: expiry, capacity of the inbox, lifetime of the keys,
--- number of messages, the messages, each behind its size (4 bytes).
+-- KEYS: inbox, set of full channels, counter of the inbox, and in a cluster the anchor of the shard (keys.py). ARGV:
+-- expiry, capacity of the inbox, lifetime of the keys, number of messages, the messages, each behind its size (4 bytes).
 -- Returns a digit for each message: 0 stored, 1 the inbox is full, 2 its channel is full (D-39).
 local expiry, capacity, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local count, messages = tonumber(ARGV[4]), ARGV[5]
