@@ -171,13 +171,15 @@ def scenarios(rows: Sequence[Row]) -> Iterator[str]:
 def summary(suites: Sequence[tuple[str, dict[str, Any], list[Row]]]) -> Iterator[str]:
     """How many targets are met, and every row where a rival is ahead of ours."""
     rows = [row for _, _, found in suites for row in found]
-    targets = [target for row in rows for target in row.targets if target.met is not None]
+    wanted = [target for row in rows for target in row.targets]
+    targets = [target for target in wanted if target.met is not None]
+    unmeasured = f", {len(wanted) - len(targets)} not measured" if len(wanted) > len(targets) else ""
     compared = [(row, series) for row in rows for series in row.series[1:] if series.ratio is not None]
     behind = [(row, series) for row, series in compared if series.ratio is not None and series.ratio < 1]
     lost = sum(row.series[0].lost for row in rows if row.figure == first_figure(rows, row))
     yield '<ul class="tiles">'
     for number, words in (
-        (f"{sum(bool(target.met) for target in targets)} of {len(targets)}", "targets met"),
+        (f"{sum(bool(target.met) for target in targets)} of {len(targets)}", f"targets met{unmeasured}"),
         (f"{len(compared) - len(behind)} of {len(compared)}", "comparisons in which ours is ahead"),
         (short(lost), "messages that ours lost"),
     ):

@@ -227,7 +227,7 @@ def next_record(process: subprocess.Popen[str]) -> dict[str, float]:
     line = process.stdout.readline()
     if not line:
         said = process.stderr.read().strip() if process.stderr else ""
-        raise RuntimeError(said or f"{process.args!r} ended with {process.wait()} and no figures")
+        raise RuntimeError(said or f"its process ended with {process.wait()} and no figures; the terminal has why")
     record: dict[str, float] = json.loads(line)
     return record
 

@@ -22,7 +22,7 @@ def room(members: int, ours: float, peer: float):
     scenario = Scenario(
         ("ours", "peer <&>", "absent"),
         dict,
-        (Target(WORK, 2, "peer <&>"),),
+        (Target(WORK, 2, "peer <&>"), Target(WORK, 2, "absent")),
         Axis("Room by members", "members", members),
     )
     runs = {
@@ -80,7 +80,7 @@ def test_every_rival_is_told_of(folder):
     assert "wanted 2x" in text
     assert "9.00 lost" in text
     assert "server&nbsp;98%" in text
-    assert "2 of 3</b> targets met" in text
+    assert "2 of 3</b> targets met, 3 not measured" in text
 
 
 def test_curves_are_svg_with_a_line_for_each_rival(folder):

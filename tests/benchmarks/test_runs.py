@@ -59,6 +59,14 @@ def test_what_a_client_said_is_the_reason():
         next_record(process)
 
 
+def test_what_it_said_on_the_terminal_is_not_told_twice():
+    with (
+        running([sys.executable, "-c", "raise SystemExit(3)"], stdout=subprocess.PIPE) as process,
+        pytest.raises(RuntimeError, match=r"^its process ended with 3 and no figures; the terminal has why$"),
+    ):
+        next_record(process)
+
+
 def test_no_worker_outlives_its_server():
     worker = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); signal.pause()"
     server = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
