@@ -6,10 +6,11 @@ A place is taken before a message is, and given back when its consumer has ended
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import contextvars
 import logging
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,11 @@ class AsyncConsumers:
         if tasks:
             loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_PATIENCE))
 
+    async def _settle(self) -> None:
+        """Wait for the consumers; what was submitted before has begun by now."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def stop(self, timeout: float | None) -> bool:
         """Wait for the consumers, ``timeout`` seconds at most, cancel those that are left, and end the loop.
 
@@ -144,13 +150,10 @@ class AsyncConsumers:
             thread, loop = self._thread, self._loop
             if thread is None or loop is None:
                 return True
-            deadline = None if timeout is None else time.monotonic() + timeout
-            # What was submitted has begun when the loop has come by.
-            arrived = threading.Event()
-            loop.call_soon_threadsafe(arrived.set)
-            arrived.wait(timeout)
-            while self._tasks and (deadline is None or time.monotonic() < deadline):
-                time.sleep(0.01)
+            # A consumer may hold up the loop itself, so its thread is waited for no longer than the tasks.
+            settled = asyncio.run_coroutine_threadsafe(self._settle(), loop)
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                settled.result(timeout)
             left = len(self._tasks)
             self.stopping = True
             if left:
@@ -175,7 +178,8 @@ class AsyncRun:
         self._frame = frame
         self._awaitable = awaitable
         self._over = threading.Event()
-        self._has_place = True
+        #: Taken by who gives the place back: the loop at the end, or the watchdog before.
+        self._place = threading.Lock()
 
     def start(self) -> None:
         """Let the loop have it."""
@@ -220,6 +224,5 @@ class AsyncRun:
             self._over.set()
 
     def _release(self) -> None:
-        if self._has_place:
-            self._has_place = False
+        if self._place.acquire(blocking=False):
             self._worker.async_consumers.release()

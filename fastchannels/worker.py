@@ -106,6 +106,8 @@ class Worker:
         self._async_channels: set[str] = set()
         #: Messages that were taken and wait for the one that runs; the watchdog may take them back.
         self._hand: deque[tuple[str, dict[str, Any]]] = deque()
+        #: How many the last look took: the hand may be emptier by now.
+        self._taken = 0
         self._replies = Replies(channel_layer)
         #: Whether answers wait for the next turn.
         self._in_turns = False
@@ -131,6 +133,8 @@ class Worker:
         """Take and handle messages until ``termed``. Only ``SystemExit`` and ``KeyboardInterrupt`` leave it early."""
         channels = self.apply_channel_filters(self.channel_layer.router.channels)
         with _signals(self._terminate) if self.signal_handlers else nullcontext(), watch.watching():
+            if self._owns_async_consumers:  # a group has said so for all
+                logger.info("listening on %s", ", ".join(channels))
             try:
                 self._run(channels)
             finally:
@@ -170,7 +174,7 @@ class Worker:
         """Send what was answered, and take as many messages into the hand as consumers of late were fast."""
         most = max(1, min(BATCH, int(BATCH_TIME / self._longest)))
         places = self.async_consumers.reserve(most)
-        before = len(self._hand)
+        self._taken = 0
         try:
             if places:
                 self._look(channels, places)
@@ -180,7 +184,7 @@ class Worker:
                 if not others:
                     self.async_consumers.wait_for_room(RECEIVE_TIMEOUT)
         finally:
-            self.async_consumers.release(places - (len(self._hand) - before))
+            self.async_consumers.release(places - self._taken)
 
     def _look(self, channels: list[str], most: int) -> None:
         """Take up to ``most`` messages, but one at most of the application's own channels, which runs first.
@@ -190,13 +194,18 @@ class Worker:
         own = [channel for channel in channels if channel not in envelope.EVENT_CHANNELS]
         if own and most > 1:
             events = [channel for channel in channels if channel in envelope.EVENT_CHANNELS]
-            self._hand.extend(self._replies.turn(own, 1, 0.0))
+            self._grab(own, 1, 0.0)
             if events:
-                self._hand.extend(self._replies.turn(events, most - 1, 0.0))
-            if self._hand:
+                self._grab(events, most - 1, 0.0)
+            if self._taken:
                 return
             most = 1
-        self._hand.extend(self._replies.turn(channels, most, RECEIVE_TIMEOUT))
+        self._grab(channels, most, RECEIVE_TIMEOUT)
+
+    def _grab(self, channels: list[str], most: int, timeout: float) -> None:
+        taken = self._replies.turn(channels, most, timeout)
+        self._hand.extend(taken)
+        self._taken += len(taken)
 
     # HOT: benchmarks/talk.py
     def _work_off(self) -> None:

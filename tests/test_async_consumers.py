@@ -1,11 +1,13 @@
 import asyncio
+import contextvars
+import functools
 import threading
 import time
 
 import pytest
 
 from fastchannels import envelope
-from fastchannels.async_consumers import AsyncConsumers
+from fastchannels.async_consumers import AsyncConsumers, AsyncRun
 from fastchannels.channel import Channel, Group
 from fastchannels.exceptions import ConsumeLater, DenyConnection
 from fastchannels.routing import route
@@ -120,6 +122,51 @@ def test_a_place_is_not_given_back_twice():
     places.release()
     places.wait_for_room(10)
     assert places.reserve(5) == 1
+
+
+def test_a_place_of_one_that_ends_as_it_is_overdue_is_given_back_once():
+    class Run(AsyncRun):
+        def __init__(self):
+            super().__init__(worker, None, None, None, None, None)
+
+    worker = Worker(make_layer(), signal_handlers=False, async_limit=10)
+    places = worker.async_consumers
+    for _ in range(300):
+        assert places.reserve(1) == 1
+        ended, together = Run(), threading.Barrier(4)
+
+        def release(ended=ended, together=together):
+            together.wait(10)
+            ended._release()
+
+        threads = [threading.Thread(target=release) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert places.reserve(20) == 10
+
+
+def test_a_message_that_was_taken_back_has_no_place():
+    """The watchdog empties the hand while the worker looks for more."""
+    layer = make_layer([route(RECEIVE, lambda message: None)])
+    worker = Worker(layer, signal_handlers=False, async_limit=10)
+    layer.send(RECEIVE, event_content(1))
+    turn = worker._replies.turn
+
+    def overtaken(*args):
+        taken = turn(*args)
+        worker._hand.extend([(RECEIVE, event_content(0))])
+        worker._relieve()
+        return taken
+
+    worker.async_consumers.reserve(1)
+    worker._replies.turn = overtaken
+    worker._take([RECEIVE])
+    worker._replies.turn = turn
+    assert len(worker._hand) == 1
+    worker._work_off()
+    assert worker.async_consumers.reserve(20) == 10
 
 
 def test_what_is_held_leaves_at_the_end_each_for_its_own_socket(run):
@@ -267,6 +314,46 @@ def test_a_stop_waits_for_those_that_run(run):
     eventually(lambda: group.ended_well, "the group ends")
     assert done
     assert sent(layer) == [ack(1, {"text": "done"})]
+
+
+def test_a_stop_ends_with_the_last_consumer():
+    consumers = AsyncConsumers(make_layer())
+    begun, ended = threading.Barrier(3), []
+
+    async def consumer(seconds):
+        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.sleep(seconds)
+        ended.append(time.monotonic())
+
+    consumers.start()
+    for seconds in (0.1, 0.3):
+        consumers.submit(functools.partial(consumer, seconds), contextvars.copy_context())
+    begun.wait(10)
+    assert consumers.stop(20)
+    assert len(ended) == 2
+    assert consumers.stop(20), "there is nothing to stop"
+
+
+@pytest.mark.parametrize("submitted", [True, False])
+def test_a_stop_does_not_wait_for_a_loop_that_is_held_up(submitted, caplog):
+    consumers = AsyncConsumers(make_layer())
+    begun, release = threading.Event(), threading.Event()
+
+    async def consumer():
+        begun.set()
+        release.wait(20)
+
+    async def nothing():
+        pass
+
+    consumers.start()
+    consumers.submit(consumer, contextvars.copy_context())
+    assert begun.wait(10)
+    if submitted:
+        consumers.submit(nothing, contextvars.copy_context())
+    threading.Timer(0.5, release.set).start()
+    assert not consumers.stop(0.1)
+    assert "1 async consumers did not finish within 0.1 s" in caplog.text
 
 
 def test_a_stop_cancels_those_that_do_not_end(run, caplog):

@@ -14,6 +14,7 @@ from fastchannels.server.channel_websocket import ChannelSocket
 from fastchannels.server.config import Context
 from fastchannels.server.events import Request
 from fastchannels.server.lane import Lane
+from fastchannels.server.limits import Drops
 from fastchannels.server.stream import Carrier, HttpStream
 from fastchannels.server.websocket_stream import WebSocketStream
 
@@ -39,6 +40,8 @@ class ChannelBridge:
         self.lanes = {channel: Lane(layer, channel, context.wheel.clock) for channel in _CHANNELS}
         #: Events that no consumer finished, by reason.
         self.dropped: Counter[str] = Counter()
+        #: The log of these, and of events that are sent again.
+        self.fates = Drops(context.wheel.clock)
         #: By kind of event: what was offered to its channel before this has been taken off it, for it is a queue.
         self.taken: dict[str, float] = {}
         #: What a group's message to the sockets here is made into (design section 5).

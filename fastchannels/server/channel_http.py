@@ -85,7 +85,7 @@ class ChannelHttp(HttpStream):
     def expired(self, now: float) -> None:
         context = self.connection.context
         if self._delivery is None or self._sent:
-            logger.warning("%s %s: no answer in %s s", self.request.method, self.request.shown, self._timeout)
+            self._note("http_timeout", 503, f"no answer in {self._timeout} s (http_timeout)")
             self.fail(503, "The application did not answer in time.", RETRY_AFTER)
         else:
             if self._lane.waiting:

@@ -245,7 +245,7 @@ class ChannelSocket(WebSocketStream):
         # Else a worker has taken what came after it, and so this too, however many wait.
         verdict = self.window.answer(event.number, unread)
         if verdict is Verdict.AGAIN:
-            logger.warning("%s is sent again: its worker gave no sign of life", self._name(event))
+            self._tell(event, "is sent again: its worker gave no sign of life")
             await self._offer(event)
             self._settle()
         elif verdict is Verdict.DROPPED:
@@ -253,11 +253,12 @@ class ChannelSocket(WebSocketStream):
         self._watch()
 
     def _dropped(self, event: Event) -> None:
-        logger.warning("%s is dropped: its worker gave no sign of life", self._name(event))
+        self._tell(event, "is dropped: its worker gave no sign of life")
         self._settle()
 
-    def _name(self, event: Event) -> str:
-        return f"websocket.{event.kind} {event.number} of {self.request.shown} {self.connection.client_name}"
+    def _tell(self, event: Event, fate: str) -> None:
+        name = f"websocket.{event.kind} {event.number} of {self.request.shown} {self.connection.client_name}"
+        self.bridge.fates.note(fate, f"{name} {fate}")
 
     def _settle(self) -> None:
         """An event is done: read the socket again, send the next, or end."""
@@ -302,7 +303,7 @@ class ChannelSocket(WebSocketStream):
                 self._taken(event)
             if self.window.ack(message[ACK], lost):
                 if lost and event is not None:
-                    logger.warning("%s is lost with its worker: its route does not redeliver", self._name(event))
+                    self._tell(event, "is lost with its worker: its route does not redeliver")
                 if SESSION in message:
                     self.window.session = message[SESSION]
                 self._settle()

@@ -28,18 +28,28 @@ class Drops:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter()
         self._clock = clock
-        self._logged: dict[str, tuple[float, int]] = {}
+        #: By reason: when a line may be logged again, how many the last one told of, and what the next one says.
+        self._lines: dict[str, tuple[float, int, str]] = {}
 
     def note(self, reason: str, detail: str) -> None:
         """One more for ``reason``, a short name; ``detail`` is for a person."""
         self.counts[reason] += 1
-        total = self.counts[reason]
-        now = self._clock()
-        when, seen = self._logged.get(reason, (float("-inf"), 0))
-        if now - when >= _LOG_INTERVAL:
-            self._logged[reason] = (now, total)
-            more = total - seen - 1
-            logger.warning("%s%s", detail, f" ({more} more like it since)" if more else "")
+        due, told, _ = self._lines.get(reason, (float("-inf"), 0, ""))
+        self._lines[reason] = (due, told, detail)
+        self._log(reason)
+
+    def report(self) -> None:
+        """Log what was not due when it was noted; called now and then."""
+        for reason in self._lines:
+            self._log(reason)
+
+    def _log(self, reason: str) -> None:
+        due, told, detail = self._lines[reason]
+        total, now = self.counts[reason], self._clock()
+        if total > told and now >= due:
+            self._lines[reason] = (now + _LOG_INTERVAL, total, detail)
+            more = total - told - 1
+            logger.warning("%s%s", detail, f" ({more} more like it)" if more else "")
 
 
 def connection_limit(wanted: int | None) -> int:

@@ -210,6 +210,9 @@ class Server:
         context = self._context
         assert context is not None
         context.common.refresh()
+        context.drops.report()
+        if isinstance(context.bridge, ChannelBridge):
+            context.bridge.fates.report()
         self._ticker = context.loop.call_later(0.5, self._tick)
 
     def _open_log(self) -> ActionLogger | None:

@@ -346,6 +346,19 @@ class TestSocket:
                     await ack(layer, message)
                 await asyncio.wait_for(producing, DEADLINE)
 
+    async def test_a_worker_that_dies_with_many_events_is_one_line_in_the_log(self, layer, caplog):
+        async with serving(layer=layer) as server, worker(layer, accepting, ["connect", "disconnect"]):
+            async with contextlib.AsyncExitStack() as stack:
+                for client in [await stack.enter_async_context(open_socket(server)) for _ in range(5)]:
+                    await client.send("lost")
+                for _ in range(5):
+                    message = await take(layer, "websocket.receive")
+                    await layer.send(message["reply_channel"], {ACK: message[EVENT], REPLIES: [], LOST: True})
+                fates = server._context.bridge.fates
+                await until(lambda: fates.counts.total() == 5, "their loss")
+                assert caplog.text.count("is lost with its worker: its route does not redeliver\n") == 1
+                await until(lambda: "(4 more like it)" in caplog.text or "(3 more like it)" in caplog.text, "the count")
+
     async def test_dead_worker_whose_route_does_not_redeliver(self, layer, caplog):
         async with serving(layer=layer, ack_timeout=0.2) as server, worker(layer, accepting, ["connect", "disconnect"]):
             async with open_socket(server) as client:

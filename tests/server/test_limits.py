@@ -50,7 +50,21 @@ class TestDrops:
         now = 1.0
         drops.note("a", "second")
         assert drops.counts == {"a": 4, "b": 1}
-        assert caplog.messages == ["first", "other", "second (2 more like it since)"]
+        assert caplog.messages == ["first", "other", "second (2 more like it)"]
+
+    def test_what_was_not_due_is_told_later(self, caplog):
+        now = 0.0
+        drops = Drops(lambda: now)
+        for number in range(3):
+            drops.note("a", str(number))
+        drops.report()
+        assert caplog.messages == ["0"]
+        now = 1.0
+        drops.report()
+        drops.report()
+        now = 5.0
+        drops.report()
+        assert caplog.messages == ["0", "2 (1 more like it)"]
 
 
 class TestGate:
