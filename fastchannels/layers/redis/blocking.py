@@ -206,7 +206,9 @@ class BlockingClient:
 
         Raises ``LayerUnavailable`` when Redis is away for longer than ``reconnect_timeout``, over calls.
         """
-        if self._sock is not None and not self._is_stale(self._sock):
+        if self._sock is not None and self._is_stale(self._sock):
+            self.close()
+        if self._sock is not None:
             return True
         if time.monotonic() < self._due:
             return False

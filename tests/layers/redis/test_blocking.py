@@ -70,6 +70,16 @@ def test_connection_that_redis_closed_meanwhile_is_replaced(server: RedisServer,
     assert client.call("PING") == b"PONG"
 
 
+def test_a_connection_that_was_cut_is_closed_before_the_next_is_opened(client: BlockingClient) -> None:
+    client.call("PING")
+    before = client._sock
+    assert before is not None
+    client.cut(OSError("the master is another now"))
+    assert client.reach()
+    assert client._sock is not before
+    assert before.fileno() == -1
+
+
 def test_pop_goes_on_over_a_lost_connection(server: RedisServer, client: BlockingClient) -> None:
     number = client.call("CLIENT", "ID")
 
