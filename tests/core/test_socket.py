@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 
 from fastchannels._core import ws
 from fastchannels._core.socket import FrameStream, Mailbox, Sender
@@ -313,7 +313,7 @@ class TestSend:
 async def test_both_are_coroutine_functions_for_who_asks():
     stream = await make()
     for function in (stream.mailbox, Sender(stream)):
-        assert asyncio.iscoroutinefunction(function) or inspect.iscoroutinefunction(function)
+        assert iscoroutinefunction(function)
         with pytest.raises(AttributeError):
             function.other  # noqa: B018
     receive = stream.mailbox()

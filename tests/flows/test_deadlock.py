@@ -6,8 +6,8 @@ been handled: so nothing hangs behind it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ class Stage:
         """Make a function the consumer of ``channel``."""
 
         def add(consumer: Callable[..., Any]) -> None:
-            if asyncio.iscoroutinefunction(consumer):
+            if inspect.iscoroutinefunction(consumer):
 
                 async def begun_async(message: Message) -> None:
                     self.begun.set()

@@ -103,8 +103,9 @@ class TestChannelMode:
         with project.manage("runserver", str(port), "--nostatic") as process:
             listening(process)
             served(port)
-            with pytest.raises(urllib.error.HTTPError, match="404"):
+            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
                 fetch(f"http://127.0.0.1:{port}/static/shop.css")
+            refused.value.close()
 
     def test_in_one_process_without_the_reloader(self, project, port):
         with project.manage("runserver", str(port), "--noreload") as process:
