@@ -5,13 +5,11 @@
 #include "fc_clock.h"
 #include "fc_process.h"
 
-/* Looks before each pause; the first pause, in ns. */
 #ifndef FC_LOCK_SPINS
-#define FC_LOCK_SPINS 60
-#define FC_LOCK_PAUSE 20000
+#define FC_LOCK_SPINS 60 /* looks before each pause */
 #endif
 
-enum { RELAXES = 8, LOOK_PAUSE = 640000, LONGEST_PAUSE = 4000000 };
+enum { RELAXES = 8, SHORTEST_NS = 20000, LONGEST_NS = 4000000, ASK_AFTER_NS = 1200000 };
 
 static inline void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -27,8 +25,7 @@ static int gone(uint64_t name) {
 }
 
 int fc_lock_wait(fc_lock *lock, uint64_t me, uint32_t wait_ms) {
-    uint64_t until = 0;
-    for (uint64_t pause = FC_LOCK_PAUSE;; pause = pause < LONGEST_PAUSE ? pause * 2 : LONGEST_PAUSE) {
+    for (uint64_t began = 0;;) {
         uint64_t seen = 0;
         /* It is held for a fraction of a microsecond, unless its holder was put off its core: to sleep costs more. */
         for (int i = 0; i < FC_LOCK_SPINS; i++) {
@@ -40,15 +37,17 @@ int fc_lock_wait(fc_lock *lock, uint64_t me, uint32_t wait_ms) {
         }
         if (!wait_ms)
             return EBUSY;
-        uint64_t now = fc_clock_ns();
-        if (!until)
-            until = now + (uint64_t)wait_ms * 1000000;
+        const uint64_t now = fc_clock_ns();
+        began = began ? began : now;
+        const uint64_t waited = now - began, limit = (uint64_t)wait_ms * 1000000;
         /* The dead stay dead, and nobody else writes their name: if it is still there, it is to be replaced. */
-        if ((pause >= LOOK_PAUSE || now >= until) && gone(seen) && fc_lock_replace(lock, &seen, me))
+        if ((waited >= limit || waited >= ASK_AFTER_NS) && gone(seen) && fc_lock_replace(lock, &seen, me))
             return EOWNERDEAD;
-        if (now >= until)
+        if (waited >= limit)
             return ETIMEDOUT;
-        struct timespec sleep = {.tv_nsec = (long)pause};
-        (void)nanosleep(&sleep, NULL);
+        /* In proportion, so that what is slept too long is little beside what the holder took. */
+        uint64_t pause = waited / 8;
+        pause = pause < SHORTEST_NS ? SHORTEST_NS : pause > LONGEST_NS ? LONGEST_NS : pause;
+        (void)nanosleep(&(struct timespec){.tv_nsec = (long)pause}, NULL);
     }
 }

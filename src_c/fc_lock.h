@@ -6,8 +6,9 @@
  * remembers the death: should that one die too, at whatever instruction, it is a dead holder in its turn, and the next
  * one is told. Of several that wait for a dead holder, one gets the lock.
  *
- * Waiting: a few microseconds on the processor, then asleep, in pauses that grow from 20 us to 4 ms; a death is found
- * out 2 to 10 ms after it. Giving wakes nobody, so that a free lock costs no system call. Not fair, not recursive.
+ * Waiting: a few microseconds on the processor, then asleep, in pauses of an eighth of what was waited, 20 us to 4 ms;
+ * a death is found out within a few milliseconds. Giving wakes nobody, so that a free lock costs no system call. Not
+ * fair, not recursive.
  *
  * Ownership: the word belongs to the caller, who zeroes it; every bit pattern is harmless: a word that names nobody is
  * taken as from a dead holder, and one that names a living process makes the others wait until their time is over.

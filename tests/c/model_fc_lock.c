@@ -1,8 +1,9 @@
 /* Every interleaving of a few threads on one lock, and their deaths at every point: model_fc_lock [all].
  *
  * It runs fc_lock.c itself. A thread gives way before each access to the word, before it asks whether the holder lives,
- * when it sleeps, and around what it does with the lock held; there and anywhere its process may die. Time does not
- * pass: nobody gives up. (Order of memory: `make tsan`.)
+ * when it sleeps, and around what it does with the lock held; at each of these points its process may die. Who has
+ * slept has waited long enough to ask whether the holder lives; nobody has waited long enough to give up. (Order of
+ * memory: `make tsan`.)
  *
  * One holds the lock at a time. Whoever takes it from the dead, and nobody else, is told so; what the dead left half
  * done is repaired before anybody else is in, also when the one that repairs dies. Nobody who lives waits for the dead,
@@ -27,9 +28,7 @@ static int model_clock(clockid_t id, struct timespec *t);
     (routine_give_way(), __atomic_compare_exchange_n(at, seen, value, 0, order, other))
 #define nanosleep model_sleep
 #define clock_gettime model_clock
-/* Who looks once, and asks each time whether the holder lives, is in fewer states. */
-#define FC_LOCK_SPINS 1
-#define FC_LOCK_PAUSE 4000000
+#define FC_LOCK_SPINS 1 /* fewer states */
 
 #include "fc_lock.c"
 
@@ -47,6 +46,7 @@ static struct {
     int process;
     state is;
     int inside;
+    int slept; /* since it began to wait */
     int alone; /* since it woke nobody else did anything */
 } actors[ACTORS];
 
@@ -90,13 +90,13 @@ static int model_sleep(const struct timespec *pause, struct timespec *rest) {
     actors[running].is = ASLEEP;
     routine_give_way();
     actors[running].is = READY;
-    actors[running].alone = 1;
+    actors[running].slept = actors[running].alone = 1;
     return 0;
 }
 
 static int model_clock(clockid_t id, struct timespec *t) {
     (void)id;
-    *t = (struct timespec){.tv_sec = 1};
+    *t = (struct timespec){.tv_sec = 1, .tv_nsec = actors[running].slept * 5000000};
     return 0;
 }
 
@@ -119,6 +119,7 @@ static void die(int process) {
 
 static void body(int me) {
     for (int round = 0; round < ROUNDS;) {
+        actors[me].slept = 0;
         int rc = fc_lock_take(&word, name_of(actors[me].process), at_once && !round ? 0 : 10000);
         if (rc == EBUSY) {
             round++;
@@ -176,7 +177,7 @@ static const char *walk(void) {
     broken = NULL;
     for (int i = 0; i < count; i++) {
         actors[i].is = READY;
-        actors[i].inside = actors[i].alone = 0;
+        actors[i].inside = actors[i].slept = actors[i].alone = 0;
         routine_start(i, body);
     }
     for (;;) {

@@ -63,7 +63,7 @@ if [ "${1:-}" = order ]; then
     exit
 fi
 
-look='if ((pause >= LOOK_PAUSE || now >= until) && gone(seen) && fc_lock_replace(lock, &seen, me))'
+look='if ((waited >= limit || waited >= ASK_AFTER_NS) && gone(seen) && fc_lock_replace(lock, &seen, me))'
 store="atomic_store_explicit(&lock->holder, me, memory_order_relaxed)"
 mutant "the dead are waited for" fc_lock.c "$look" "if (0)"
 mutant "the living are taken for dead" fc_lock.c "$look" "if (fc_lock_replace(lock, &seen, me))"
