@@ -44,7 +44,9 @@ def test_python_compiles(page: Path) -> None:
         ast.parse(textwrap.dedent(block))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/consumers.md", "docs/operations.md", "docs/server.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/consumers.md", "docs/deployment.md", "docs/operations.md", "docs/server.md"]
+)
 def test_flags_exist(page: str) -> None:
     worker = cli.Parser()
     cli._worker_arguments(worker)
