@@ -7,12 +7,6 @@ from cpython.dict cimport PyDict_Keys, PyDict_Values
 
 
 cdef class Members:
-    """``joined`` maps each member to the time of its last add; ``frozen`` is a snapshot of it, made when asked for."""
-    cdef dict joined
-    cdef tuple frozen
-    cdef Py_ssize_t changes  # how often the set of members changed
-    cdef double oldest       # no member joined before this
-
     def __cinit__(self):
         self.joined = {}
         self.oldest = math.inf
@@ -26,9 +20,6 @@ cdef class LocalGroups:
     finaliser that leaves its groups wherever a container is made: so each method makes its containers first, or looks
     again afterwards.
     """
-    cdef object _clock
-    cdef dict _groups, _of_channel
-
     def __cinit__(self, clock=time.monotonic):
         self._clock = clock
         self._groups = {}
@@ -42,7 +33,7 @@ cdef class LocalGroups:
         return group in self._groups
 
     # HOT: benchmarks/local_redis.py
-    def add(self, group, channel):
+    cpdef bint add(self, object group, object channel) except -1:
         """Make ``channel`` a member, or refresh its membership. True: it is the first member of ``group`` here."""
         cdef double now = self._clock()
         cdef bint first = False
@@ -70,7 +61,7 @@ cdef class LocalGroups:
             return first
 
     # HOT: benchmarks/local_redis.py
-    def discard(self, group, channel):
+    cpdef bint discard(self, object group, object channel) except -1:
         """End a membership. True: that was the last member of ``group`` here."""
         cdef Members entry = self._groups.get(group)
         if entry is None or channel not in entry.joined:

@@ -8,11 +8,12 @@ from libc.string cimport memcmp
 
 from fastchannels._core.c_fc cimport FC_MESSAGE, fc_taken
 from fastchannels._core.codec cimport Codec
+from fastchannels._core.groups cimport LocalGroups
 from fastchannels._core.inbox cimport Inbox
 from fastchannels._core.shm cimport Address, Segment
 from fastchannels._core.wake cimport running_loop
 
-#: A send that takes more than one compiled call: nothing was done.
+#: A call that takes more than compiled code: nothing was done.
 MORE = -1
 
 cdef enum:
@@ -24,12 +25,15 @@ cdef class Post:
     """What a layer sends and takes through ``segment`` (None: not open), where there is nothing else to do.
 
     ``addresses`` are those of the names that were checked; on ``loop`` the inbox of this process is read. :meth:`load`
-    and :meth:`hand_out` pass the entries of this process's inbox on; they run on one thread at a time. Raises
+    and :meth:`hand_out` pass the entries of this process's inbox on; they run on one thread at a time. In ``groups`` are
+    the members of this process, in ``emptied`` the groups that it is still a member of and has no member in. Raises
     ``SegmentGone`` and what a ``Segment`` raises.
     """
 
     cdef Codec _codec
     cdef Inbox _inbox
+    cdef LocalGroups _members
+    cdef set _emptied
     cdef uint32_t _expiry_ms
     cdef public Segment segment
     cdef public object loop
@@ -46,9 +50,14 @@ cdef class Post:
     cdef const char *text
     cdef Py_ssize_t length
 
-    def __init__(self, Codec codec not None, Inbox inbox not None, uint32_t expiry_ms):
+    def __init__(
+        self, Codec codec not None, Inbox inbox not None, LocalGroups groups not None, set emptied not None,
+        uint32_t expiry_ms,
+    ):
         self._codec = codec
         self._inbox = inbox
+        self._members = groups
+        self._emptied = emptied
         self._expiry_ms = expiry_ms
         self.addresses = {}
         self._groups = set()
@@ -84,13 +93,30 @@ cdef class Post:
             self.taken += 1
         return message
 
-    # HOT: benchmarks/local_redis.py
-    def joins(self, group, channel):
+    cpdef bint joins(self, group, channel) except -1:
         """Whether a membership may change at once: on ``loop``, of names that :meth:`know` was told, nothing before it."""
         return (
             group in self._groups and channel in self._channels and self.left == 0 and not self.handing
             and self.segment is not None and not self.segment.something_waits() and running_loop() is self.loop
         )
+
+    # HOT: benchmarks/local_redis.py
+    def join(self, group, channel, bint ready=False):
+        """Make a channel of this process a member: ``MORE``, unless ``ready``; else whether the segment must be told."""
+        if not ready and not self.joins(group, channel):
+            return MORE
+        # A late join must not outlive the socket that it was for (D-11).
+        if channel in self._inbox._closed or not self._members.add(group, channel):
+            return False
+        if group in self._emptied:
+            self._emptied.discard(group)
+            return False
+        return True
+
+    # HOT: benchmarks/local_redis.py
+    def leave(self, group, channel):
+        """End that: ``MORE``, or whether it was the last member of ``group`` here."""
+        return self._members.discard(group, channel) if self.joins(group, channel) else MORE
 
     def know(self, group, channel):
         """Remember a checked group, and a checked process-local channel of this process."""

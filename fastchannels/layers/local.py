@@ -122,7 +122,9 @@ class LocalChannelLayer(ChannelLayer):
     def _start_process(self) -> None:
         super()._start_process()
         self._expiry_ms = max(1, min(int(self.expiry * 1000), 2**32 - 2))
-        self._post = Post(self.codec, self.inbox, self._expiry_ms)
+        #: groups that have no member here any more, and that this process is still a member of
+        self._emptied: set[str] = set()
+        self._post = Post(self.codec, self.inbox, self.groups, self._emptied, self._expiry_ms)
         # In a forked child all of this belongs to the parent: it is let go of, and nothing shared is touched.
         if self._segment is not None:
             self._segment.abandon()
@@ -135,8 +137,6 @@ class LocalChannelLayer(ChannelLayer):
         self._lock = threading.RLock()
         self._turn = itertools.count()
         self._inbox_name = f"!{self.client_id}"
-        #: groups that have no member here any more, and that this process is still a member of
-        self._emptied: set[str] = set()
         #: group: number of the last add by another process that was carried out here
         self._seen: dict[str, int] = {}
         #: channels of this process that are full, and what was under way to them when they became so
@@ -366,7 +366,8 @@ class LocalChannelLayer(ChannelLayer):
 
     # HOT: benchmarks/local_redis.py
     async def group_add(self, group: str, channel: str) -> None:
-        if not self._post.joins(group, channel):
+        first = self._post.join(group, channel)
+        if first == MORE:
             group, channel = self._check_names(group, channel)
             if self._own_mark not in channel:
                 self._join_sync(group, channel)
@@ -375,12 +376,12 @@ class LocalChannelLayer(ChannelLayer):
             if not self._drain_here():
                 self._join_sync(group, channel)
                 return
-        # A late join must not outlive the socket that it was for (D-11).
-        if not self.inbox.is_closed(channel) and self.groups.add(group, channel):
-            if group in self._emptied:
-                self._emptied.discard(group)
-            else:
-                self._outcome(self._ask(lambda segment: segment.join(group)), channel)
+            first = self._post.join(group, channel, True)
+        if first:
+            self._become_member(group, channel)
+
+    def _become_member(self, group: str, channel: str) -> None:
+        self._outcome(self._ask(lambda segment: segment.join(group)), channel)
 
     def _leave_sync(self, group: str, channel: str) -> None:
         if "!" not in channel:
@@ -392,12 +393,14 @@ class LocalChannelLayer(ChannelLayer):
 
     # HOT: benchmarks/local_redis.py
     async def group_discard(self, group: str, channel: str) -> None:
-        if not self._post.joins(group, channel):
+        emptied = self._post.leave(group, channel)
+        if emptied == MORE:
             group, channel = self._check_names(group, channel)
             if self._own_mark not in channel or not self._drain_here():
                 self._leave_sync(group, channel)
                 return
-        if self.groups.discard(group, channel):
+            emptied = self.groups.discard(group, channel)
+        if emptied:
             self._group_emptied(group)
 
     def _check_names(self, group: str, channel: str) -> tuple[str, str]:

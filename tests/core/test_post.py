@@ -10,6 +10,7 @@ import pytest
 
 from fastchannels._core import shm
 from fastchannels._core.codec import Codec
+from fastchannels._core.groups import LocalGroups
 from fastchannels._core.inbox import Inbox
 from fastchannels._core.post import MORE, Post
 from fastchannels._core.shm import Address, Segment, SegmentGone
@@ -27,7 +28,9 @@ class Rig:
     def __init__(self, path: Path) -> None:
         self.undecodable: list[bytes] = []
         self.inbox = Inbox(capacity_of=lambda name: 1000, expiry=60.0, decode=self.undecodable.append, native=True)
-        self.post = Post(Codec(), self.inbox, FOREVER)
+        self.groups = LocalGroups()
+        self.emptied: set[str] = set()
+        self.post = Post(Codec(), self.inbox, self.groups, self.emptied, FOREVER)
         self.segment = self.post.segment = Segment(str(path / "shm"), 8 * MIB, ME)
         self.others: list[tuple[int, str, bytes]] = []
         self.ages: list[float] = []
@@ -158,6 +161,30 @@ async def test_a_membership_changes_at_once_when_nothing_is_before_it(rig: Rig) 
     assert not post.joins("g", name)
     rig.segment.close()
     assert not post.joins("g19999", name)
+
+
+async def test_the_segment_is_told_of_the_first_member_alone(rig: Rig) -> None:
+    post, name, other = rig.post, rig.know(f"x.{ME}!1"), rig.know(f"x.{ME}!2")
+    assert post.join("g", name) == post.leave("g", name) == MORE
+    assert rig.groups.members("g") == ()
+    for channel in (name, other):
+        post.know("g", channel)
+    post.loop = asyncio.get_running_loop()
+    assert [post.join("g", name), post.join("g", name), post.join("g", other)] == [True, False, False]
+    assert rig.groups.members("g") == (name, other)
+    assert [post.leave("g", other), post.leave("g", other), post.leave("g", name)] == [False, False, True]
+    rig.emptied.add("g")
+    assert not post.join("g", name)
+    assert not rig.emptied
+    assert post.join("unknown", name) == MORE
+    assert post.join("unknown", name, True) == 1
+
+
+async def test_who_was_closed_joins_no_more(rig: Rig) -> None:
+    name = rig.know(f"x.{ME}!1")
+    rig.inbox.close(name)
+    assert not rig.post.join("g", name, True)
+    assert "g" not in rig.groups
 
 
 async def test_a_receiver_that_fails_badly_leaves_the_rest(rig: Rig) -> None:
