@@ -154,8 +154,9 @@ typedef struct fc_header {
     uint64_t added;
     uint64_t swept; /* when expired messages were last swept to make room */
     uint32_t mark;
-    _Atomic uint32_t newcomers; /* processes that came since it was made */
+    uint32_t newcomers; /* processes that came since it was made */
     _Alignas(FC_LINE) uint64_t asleep[FC_WAITER_WORDS];
+    uint64_t resting[FC_WAITER_WORDS]; /* sleepers whose timer is far off: told when one is woken for their queues */
 } fc_header;
 
 typedef struct fc_region {

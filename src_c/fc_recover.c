@@ -230,6 +230,7 @@ void fc_heap_recover(fc_heap *h) {
     rebuild_messages(h);
     /* Nobody is known to sleep any more; the caller wakes every waiter, and each looks again. */
     memset(h->header->asleep, 0, sizeof h->header->asleep);
+    memset(h->header->resting, 0, sizeof h->header->resting);
     h->header->recovered++;
     h->damaged = 0;
 }
@@ -286,6 +287,9 @@ static const char *check_messages(fc_heap *h) {
             return "a queue's count or tail is wrong";
         if (count && !atomic_load_explicit(&q->waits, memory_order_relaxed))
             return "a queue hides what waits in it";
+        for (int k = 0; k < FC_WAITER_WORDS; k++)
+            if (count && q->watchers[k] & h->header->resting[k])
+                return "somebody rests while a message waits";
         if (q->process != FC_NIL) {
             const fc_process *p = (const fc_process *)fc_heap_used(h, FC_PROCS, q->process);
             if (!p || p->queue != i)
@@ -339,7 +343,7 @@ static const char *check_owners(fc_heap *h) {
         const fc_waiter *w = (const fc_waiter *)fc_heap_used(h, FC_WAITS, i);
         if (w && !fc_heap_used(h, FC_PROCS, w->process))
             return "a waiter without its process";
-        if (!w && h->header->asleep[i / 64] >> i % 64 & 1)
+        if (!w && (h->header->asleep[i / 64] | h->header->resting[i / 64]) >> i % 64 & 1)
             return "a waiter that is not there sleeps";
     }
     return marks == h->header->table[FC_MARKED].used ? NULL : "marks are lost";

@@ -86,6 +86,8 @@ static fc_status create(fc_shm *s, uint64_t size, char why[FC_SHM_WHY]) {
         s->heap.header->pid_space = fc_pid_space();
         if (flock(fd, LOCK_SH) || renameat(s->place.at, UNBORN, s->place.at, SEGMENT))
             status = os_error(why, "the segment cannot be made");
+        else
+            fc_wake_everybody(&s->place, s->sender); /* who still uses a removed one finds that out */
     }
     if (status != FC_OK) {
         rc = errno;
@@ -197,9 +199,14 @@ fc_status fc_shm_open(fc_shm **out, const char *dir, uint64_t size, fc_text id, 
     return FC_OK;
 }
 
+int fc_shm_removed(const fc_shm *s) {
+    struct stat st;
+    return !fstat(s->file, &st) && !st.st_nlink;
+}
+
 void fc_shm_close(fc_shm *s) {
     int guard = lock_file(s); /* before the lock, as in fc_shm_open: nobody enrols between the two lines below */
-    if (fc_shm_retire(s) && guard >= 0)
+    if (fc_shm_retire(s) && guard >= 0 && !fc_shm_removed(s))
         (void)unlinkat(s->place.at, SEGMENT, 0);
     if (guard >= 0)
         close(guard);

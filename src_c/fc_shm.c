@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fc_clock.h"
@@ -14,6 +13,7 @@ struct fc_waiter_handle {
     uint32_t slot, generation;
     uint32_t count, room;
     uint32_t *queues; /* where this waiter's bit is set */
+    uint64_t pushed;  /* messages of the segment when this waiter last asked to rest */
 };
 
 /* ------------------------------------------------------------------ the lock */
@@ -22,13 +22,26 @@ static uint64_t clock_ns(const fc_shm *s) {
     return fc_clock_ns() + s->skew;
 }
 
-static void wake_later(fc_shm *s, uint32_t slot, fc_wakes *w) {
+/* It may sleep on, but it looks by itself from now on, within FC_SHM_KEEP_MS. */
+static void rouse(fc_shm *s, uint32_t slot, fc_wakes *w) {
     const fc_waiter *waiter = (const fc_waiter *)fc_heap_used(&s->heap, FC_WAITS, slot);
-    s->heap.header->asleep[slot / 64] &= ~(UINT64_C(1) << slot % 64);
-    if (waiter && w->count < FC_WAITERS) {
+    s->heap.header->resting[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    if (waiter && w->count < 2 * FC_WAITERS) {
         w->at[w->count].slot = slot;
         w->at[w->count++].generation = waiter->generation;
     }
+}
+
+/* Rouses those in `of`, of each that rests. */
+static void rouse_all(fc_shm *s, const uint64_t *of, fc_wakes *w) {
+    for (uint32_t k = 0; k < FC_WAITER_WORDS; k++)
+        for (uint64_t bits = of[k] & s->heap.header->resting[k]; bits; bits &= bits - 1)
+            rouse(s, k * 64 + (uint32_t)__builtin_ctzll(bits), w);
+}
+
+static void wake_later(fc_shm *s, uint32_t slot, fc_wakes *w) {
+    s->heap.header->asleep[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    rouse(s, slot, w);
 }
 
 static void recover(fc_shm *s, fc_wakes *w) {
@@ -85,6 +98,8 @@ int fc_shm_wake_one(fc_shm *s, fc_queue *q, fc_wakes *w) {
         uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
         q->rotor = slot + 1;
         wake_later(s, slot, w);
+        /* Should the chosen one be slow, stopped or dead, the message is theirs. */
+        rouse_all(s, q->watchers, w);
         return 1;
     }
     return 0;
@@ -96,6 +111,7 @@ static void forget_waiter(fc_shm *s, uint32_t slot) {
     if (!waiter)
         return;
     s->heap.header->asleep[slot / 64] &= ~bit;
+    s->heap.header->resting[slot / 64] &= ~bit;
     for (uint32_t i = 0; i < s->heap.header->table[FC_QUEUES].fresh; i++) {
         fc_queue *q = (fc_queue *)fc_heap_used(&s->heap, FC_QUEUES, i);
         if (q)
@@ -119,7 +135,7 @@ static void nudge_all(fc_shm *s, fc_wakes *w) {
 static void deliver(fc_shm *s, fc_wakes *w) {
     while (w->count) {
         uint32_t failed = 0, dead = 0;
-        uint8_t alive[FC_WAITERS];
+        uint8_t alive[2 * FC_WAITERS];
         for (uint32_t i = 0; i < w->count; i++) {
             fc_status st = fc_wake_send(&s->place, s->sender, w->at[i].slot, w->at[i].generation);
             if (FC_LIKELY(st == FC_OK))
@@ -260,15 +276,9 @@ fc_status fc_shm_enrol(fc_shm *s, fc_text id, char why[FC_SHM_WHY]) {
     q->process = slot;
     fc_heap_commit(&p->entry);
     /* Whoever sleeps until a process ends must know of this one. */
-    (void)atomic_fetch_add_explicit(&h->header->newcomers, 1, memory_order_release);
-    for (uint32_t i = 0; i < h->header->table[FC_WAITS].fresh; i++)
-        if (h->header->asleep[i / 64] >> i % 64 & 1)
-            wake_later(s, i, &w);
+    h->header->newcomers++;
+    rouse_all(s, h->header->resting, &w);
     return fc_shm_exit(s, &w, FC_OK);
-}
-
-uint32_t fc_shm_newcomers(const fc_shm *s) {
-    return atomic_load_explicit(&s->heap.header->newcomers, memory_order_acquire);
 }
 
 fc_status fc_shm_neighbours(fc_shm *s, fc_neighbour *out, uint32_t most, uint32_t *count) {
@@ -285,6 +295,7 @@ fc_status fc_shm_neighbours(fc_shm *s, fc_neighbour *out, uint32_t most, uint32_
             out[*count] = (fc_neighbour){.start = p->start, .pid = p->pid};
         ++*count;
     }
+    s->known = s->heap.header->newcomers;
     return fc_shm_exit(s, &w, FC_OK);
 }
 
@@ -292,8 +303,15 @@ int fc_shm_retire(fc_shm *s) {
     fc_wakes w;
     if (lock(s, &w) != FC_OK)
         return 0;
-    if (fc_shm_self(s))
+    if (fc_shm_self(s)) {
+        /* Threads of this process that sleep here: afterwards nobody finds them. */
+        for (uint32_t i = 0; i < s->heap.header->table[FC_WAITS].fresh; i++) {
+            const fc_waiter *waiter = (const fc_waiter *)fc_heap_used(&s->heap, FC_WAITS, i);
+            if (waiter && waiter->process == s->slot)
+                (void)fc_wake_send(&s->place, s->sender, i, waiter->generation);
+        }
         reclaim(s, s->slot);
+    }
     nudge_all(s, &w);
     const fc_table *t = s->heap.header->table;
     int empty = !t[FC_PROCS].used && !t[FC_BLOCKS].used && !t[FC_GROUPS].used && !s->heap.damaged;
@@ -328,9 +346,8 @@ fc_status fc_shm_keep(fc_shm *s) {
     fc_heap *h = &s->heap;
     fc_process copy[FC_PROCESSES];
     uint32_t dead[FC_PROCESSES], count = 0, n = 0;
-    struct stat st;
     fc_wakes w;
-    if (!fstat(s->file, &st) && !st.st_nlink)
+    if (fc_shm_removed(s))
         return FC_ERR_CLOSED;
     fc_status status = lock(s, &w);
     if (status != FC_OK)
@@ -373,8 +390,8 @@ fc_status fc_shm_keep(fc_shm *s) {
 
 /* ------------------------------------------------------------------ waiters */
 
-static fc_waiter *own(fc_waiter_handle *w) {
-    fc_waiter *waiter = (fc_waiter *)fc_heap_used(&w->s->heap, FC_WAITS, w->slot);
+static const fc_waiter *own(const fc_waiter_handle *w) {
+    const fc_waiter *waiter = (const fc_waiter *)fc_heap_used(&w->s->heap, FC_WAITS, w->slot);
     return waiter && waiter->generation == w->generation ? waiter : NULL;
 }
 
@@ -419,6 +436,7 @@ static void unwatch(fc_waiter_handle *w, fc_wakes *wakes, int pass_on) {
     fc_heap *h = &w->s->heap;
     uint64_t bit = UINT64_C(1) << w->slot % 64;
     h->header->asleep[w->slot / 64] &= ~bit;
+    h->header->resting[w->slot / 64] &= ~bit;
     for (uint32_t i = 0; i < w->count; i++) {
         /* A queue that came in the place of a freed one does not carry this bit: clearing it there does no harm. */
         fc_queue *q = (fc_queue *)fc_heap_used(h, FC_QUEUES, w->queues[i]);
@@ -467,6 +485,7 @@ fc_status fc_waiter_arm(fc_waiter_handle *w, const fc_text *names, uint32_t n, u
         return status;
     if (!own(w))
         return fc_shm_exit(s, &wakes, FC_ERR_CLOSED);
+    uint64_t bit = UINT64_C(1) << w->slot % 64, rests = h->header->resting[w->slot / 64] & bit;
     unwatch(w, &wakes, 0);
     status = FC_NEED_DATA;
     for (uint32_t i = 0; i < n && status == FC_NEED_DATA; i++) {
@@ -483,14 +502,43 @@ fc_status fc_waiter_arm(fc_waiter_handle *w, const fc_text *names, uint32_t n, u
             status = FC_OK;
             *ready = i;
         }
-        q->watchers[w->slot / 64] |= UINT64_C(1) << w->slot % 64;
+        q->watchers[w->slot / 64] |= bit;
         w->queues[w->count++] = index;
     }
-    if (status == FC_NEED_DATA)
-        h->header->asleep[w->slot / 64] |= UINT64_C(1) << w->slot % 64;
-    else
+    if (status == FC_NEED_DATA) {
+        h->header->asleep[w->slot / 64] |= bit;
+        h->header->resting[w->slot / 64] |= rests;
+    } else {
         unwatch(w, &wakes, 0);
+    }
     return fc_shm_exit(s, &wakes, status);
+}
+
+static int sleeps(const fc_waiter_handle *w) {
+    return own(w) && w->s->heap.header->asleep[w->slot / 64] >> w->slot % 64 & 1;
+}
+
+fc_status fc_waiter_rest(fc_waiter_handle *w) {
+    fc_heap *h = &w->s->heap;
+    fc_wakes wakes;
+    fc_status status = lock(w->s, &wakes);
+    if (status != FC_OK)
+        return status;
+    int calm = sleeps(w) && w->pushed == h->header->pushed && w->s->known == h->header->newcomers;
+    w->pushed = h->header->pushed;
+    for (uint32_t i = 0; i < w->count && calm; i++) {
+        const fc_queue *q = (const fc_queue *)fc_heap_used(h, FC_QUEUES, w->queues[i]);
+        calm = q && !q->count;
+    }
+    if (calm)
+        h->header->resting[w->slot / 64] |= UINT64_C(1) << w->slot % 64;
+    return fc_shm_exit(w->s, &wakes, calm ? FC_OK : FC_NEED_DATA);
+}
+
+fc_status fc_waiter_sleeps(fc_waiter_handle *w) {
+    fc_wakes wakes;
+    fc_status status = lock(w->s, &wakes);
+    return status == FC_OK ? fc_shm_exit(w->s, &wakes, sleeps(w) ? FC_OK : FC_NEED_DATA) : status;
 }
 
 fc_status fc_waiter_disarm(fc_waiter_handle *w) {

@@ -4,7 +4,8 @@
  * may die at any instruction: the next one to lock finds that out (fc_lock.h), rebuilds what was being changed,
  * and goes on; lost is only what the dead process had already taken, and what it had not finished sending. A push wakes
  * one sleeper of its queue. A sleeper that died is replaced by another one, at the push that finds it dead or within
- * the period of fc_shm_keep.
+ * the period of fc_shm_keep. Sleepers look that often, but for those that rest: whenever one is woken for a queue, all
+ * that rest on it are told, and look again.
  *
  * Ownership: an fc_shm belongs to one process; any of its threads may use it at once, but fc_shm_close, and an
  * fc_waiter belongs to one thread at a time. Pointers passed in are only read during the call. Blocking: nothing blocks
@@ -117,8 +118,6 @@ typedef struct fc_neighbour {
     int32_t pid;
 } fc_neighbour;
 
-/* How often a process came to the segment. Takes no lock; every sleeper is woken when it changes. */
-uint32_t fc_shm_newcomers(const fc_shm *s);
 /* The other processes, up to `most`; `count` is how many there are. */
 fc_status fc_shm_neighbours(fc_shm *s, fc_neighbour *out, uint32_t most, uint32_t *count);
 
@@ -173,5 +172,12 @@ int fc_waiter_fd(const fc_waiter_handle *w);
 fc_status fc_waiter_arm(fc_waiter_handle *w, const fc_text *names, uint32_t n, uint32_t *ready);
 /* Takes that back; passes a wake-up that came meanwhile on to another sleeper. */
 fc_status fc_waiter_disarm(fc_waiter_handle *w);
+/* An armed waiter need not look until something comes through its descriptor: it is woken, or another sleeper of one of
+ * its queues is, or a process comes, or a new segment was made in the place of a removed one. Whoever rests must learn
+ * by himself that one of the neighbours ended. It rests on when it is armed again. FC_NEED_DATA: no, as something
+ * waits, or was sent anywhere since the last time it asked, or a process came since the neighbours were told. */
+fc_status fc_waiter_rest(fc_waiter_handle *w);
+/* FC_OK: nothing has woken it since it was armed. FC_NEED_DATA: arm it again. */
+fc_status fc_waiter_sleeps(fc_waiter_handle *w);
 
 #endif

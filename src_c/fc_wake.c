@@ -1,5 +1,6 @@
 #include "fc_wake.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -119,9 +120,24 @@ void fc_wake_drain(int fd) {
         ;
 }
 
-fc_status fc_wake_wait(int fd, int timeout_ms) {
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    int n = poll(&p, 1, timeout_ms);
+void fc_wake_everybody(const fc_wake_place *place, int sender) {
+    int fd = openat(place->at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    unsigned slot, generation;
+    for (const struct dirent *entry; directory && (entry = readdir(directory));)
+        if (sscanf(entry->d_name, "w%x.%x", &slot, &generation) == 2)
+            (void)fc_wake_send(place, sender, slot, generation);
+    if (directory)
+        closedir(directory);
+    else if (fd >= 0)
+        close(fd);
+}
+
+fc_status fc_wake_wait(int fd, int also, int timeout_ms) {
+    struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = also, .events = POLLIN}};
+    int n = poll(p, 2, timeout_ms);
+    if (n > 0 && !p[0].revents)
+        return FC_ERR_CLOSED;
     if (n > 0)
         fc_wake_drain(fd);
     return n > 0 ? FC_OK : n == 0 ? FC_NEED_DATA : FC_ERR_OS;

@@ -24,7 +24,10 @@ void fc_wake_unlink(const fc_wake_place *place, uint32_t slot, uint32_t generati
 fc_status fc_wake_send(const fc_wake_place *place, int sender, uint32_t slot, uint32_t generation);
 /* Takes one byte that waits in a waiter's socket: more than one is rare, and costs a look for nothing. */
 void fc_wake_drain(int fd);
-/* Sleeps until a byte comes. FC_NEED_DATA: `timeout_ms` passed (negative: no limit). FC_ERR_OS: errno, EINTR too. */
-fc_status fc_wake_wait(int fd, int timeout_ms);
+/* Wakes whoever has a socket there, of whichever segment. */
+void fc_wake_everybody(const fc_wake_place *place, int sender);
+/* Sleeps until a byte comes. FC_ERR_CLOSED: `also` is readable (-1: there is no such descriptor). FC_NEED_DATA:
+ * `timeout_ms` passed (negative: no limit). FC_ERR_OS: errno, EINTR too. */
+fc_status fc_wake_wait(int fd, int also, int timeout_ms);
 
 #endif

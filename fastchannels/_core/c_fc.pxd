@@ -202,7 +202,6 @@ cdef extern from "fc_shm.h" nogil:
     ctypedef struct fc_neighbour:
         uint64_t start
         int pid
-    uint32_t fc_shm_newcomers(const fc_shm *s) noexcept
     fc_status fc_shm_neighbours(fc_shm *s, fc_neighbour *out, uint32_t most, uint32_t *count) noexcept
     fc_status fc_shm_mark(fc_shm *s, fc_text channel, int full) noexcept
     fc_status fc_shm_join(fc_shm *s, fc_text group) noexcept
@@ -230,10 +229,12 @@ cdef extern from "fc_shm.h" nogil:
     int fc_waiter_fd(const fc_waiter_handle *w) noexcept
     fc_status fc_waiter_arm(fc_waiter_handle *w, const fc_text *names, uint32_t n, uint32_t *ready) noexcept
     fc_status fc_waiter_disarm(fc_waiter_handle *w) noexcept
+    fc_status fc_waiter_rest(fc_waiter_handle *w) noexcept
+    fc_status fc_waiter_sleeps(fc_waiter_handle *w) noexcept
 
 cdef extern from "fc_wake.h" nogil:
     void fc_wake_drain(int fd) noexcept
-    fc_status fc_wake_wait(int fd, int timeout_ms) noexcept
+    fc_status fc_wake_wait(int fd, int also, int timeout_ms) noexcept
 
 cdef extern from "fc_http.h" nogil:
     ctypedef struct fc_http_limits:

@@ -1,4 +1,4 @@
-from fastchannels._core.c_fc cimport fc_address, fc_shm, fc_waiter_handle
+from fastchannels._core.c_fc cimport fc_address, fc_shm, fc_status, fc_waiter_handle
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
@@ -16,6 +16,7 @@ cdef class Segment:
 
     cdef int begin(self) except -1
     cdef int end(self) except -1
+    cdef int done(self, fc_status status) except -1
     cdef list take_from(self, list channels, uint32_t start, uint32_t most, uint64_t size)
     cdef bint something_waits(self) noexcept
     cdef int post(self, Address to, bytes payload, uint32_t expiry_ms) except -1
@@ -29,3 +30,4 @@ cdef class Waiter:
     cdef Segment segment
 
     cdef int begin(self) except -1
+    cdef bint done(self, fc_status status) except -1

@@ -17,8 +17,8 @@ from fastchannels._core.c_fc cimport (
     fc_shm_counts, fc_shm_discard, fc_shm_discard_channel, fc_shm_join, fc_shm_keep, fc_shm_leave, fc_shm_list,
     fc_shm_mark, fc_shm_nudge, fc_shm_open, fc_shm_pending, fc_shm_post, fc_shm_publish, fc_shm_skip, fc_shm_take,
     fc_shm_take_at_once, fc_shm_waits, fc_shm_wipe, fc_aim, fc_listed, fc_status, fc_taken, fc_text, fc_neighbour,
-    fc_shm_neighbours, fc_shm_newcomers, fc_waiter_arm, fc_waiter_close, fc_waiter_disarm, fc_waiter_fd,
-    fc_waiter_handle, fc_waiter_open, fc_wake_drain, fc_wake_wait,
+    fc_shm_neighbours, fc_waiter_arm, fc_waiter_close, fc_waiter_disarm, fc_waiter_fd,
+    fc_waiter_handle, fc_waiter_open, fc_waiter_rest, fc_waiter_sleeps, fc_wake_drain, fc_wake_wait,
 )
 from fastchannels.exceptions import CorruptSegmentError, InvalidChannelLayerError, LayerUnavailable
 
@@ -143,6 +143,11 @@ cdef class Segment:
             with nogil:
                 fc_shm_close(handle)
         return 0
+
+    cdef int done(self, fc_status status) except -1:
+        """End a call: an outcome."""
+        self.end()
+        return outcome(status, self)
 
     @property
     def version(self):
@@ -339,8 +344,7 @@ cdef class Segment:
         self.begin()
         with nogil:
             status = fc_shm_pending(self.handle, name, &count, &age_ns)
-        self.end()
-        outcome(status, self)
+        self.done(status)
         return count, age_ns / 1e9
 
     def nudge(self, str channel not None):
@@ -350,8 +354,7 @@ cdef class Segment:
         self.begin()
         with nogil:
             status = fc_shm_nudge(self.handle, name)
-        self.end()
-        outcome(status, self)
+        self.done(status)
 
     def mark(self, str channel not None, bint full):
         """Declare a process-local channel of this process full, or no longer full."""
@@ -360,8 +363,7 @@ cdef class Segment:
         self.begin()
         with nogil:
             status = fc_shm_mark(self.handle, name, full)
-        self.end()
-        if status != FC_OK:
+        if self.done(status):
             raise_for(status, self)
 
     # ---------------------------------------------------------------- groups
@@ -385,54 +387,43 @@ cdef class Segment:
         self.begin()
         with nogil:
             status = fc_shm_leave(self.handle, name, seen)
-        self.end()
-        outcome(status, self)
+        self.done(status)
 
     def add(self, str group not None, str process not None, str channel not None, uint32_t capacity):
         """Make ``process`` a member and send it ``ADD`` for its ``channel``, in one step."""
-        cdef fc_text name = text_of(group)
-        cdef fc_text owner = text_of(process)
-        cdef fc_text member = text_of(channel)
+        cdef fc_text name = text_of(group), owner = text_of(process), member = text_of(channel)
         cdef fc_status status
         self.begin()
         with nogil:
             status = fc_shm_add(self.handle, name, owner, member, capacity)
-        self.end()
-        return outcome(status, self)
+        return self.done(status)
 
     def discard(self, str group not None, str process not None, str channel not None, uint32_t capacity):
         """Send ``process`` ``DISCARD`` for its ``channel``, when it is a member."""
-        cdef fc_text name = text_of(group)
-        cdef fc_text owner = text_of(process)
-        cdef fc_text member = text_of(channel)
+        cdef fc_text name = text_of(group), owner = text_of(process), member = text_of(channel)
         cdef fc_status status
         self.begin()
         with nogil:
             status = fc_shm_discard(self.handle, name, owner, member, capacity)
-        self.end()
-        return outcome(status, self)
+        return self.done(status)
 
     def add_channel(self, str group not None, str channel not None, uint32_t capacity):
         """Make an ordinary channel a member, or refresh it. ``capacity`` bounds what group messages may fill."""
-        cdef fc_text name = text_of(group)
-        cdef fc_text member = text_of(channel)
+        cdef fc_text name = text_of(group), member = text_of(channel)
         cdef fc_status status
         self.begin()
         with nogil:
             status = fc_shm_add_channel(self.handle, name, member, capacity)
-        self.end()
-        return outcome(status, self)
+        return self.done(status)
 
     def discard_channel(self, str group not None, str channel not None):
         """End that."""
-        cdef fc_text name = text_of(group)
-        cdef fc_text member = text_of(channel)
+        cdef fc_text name = text_of(group), member = text_of(channel)
         cdef fc_status status
         self.begin()
         with nogil:
             status = fc_shm_discard_channel(self.handle, name, member)
-        self.end()
-        outcome(status, self)
+        self.done(status)
 
     def publish(
         self, tuple groups not None, bytes payload not None, uint32_t inbox_capacity, uint32_t expiry_ms,
@@ -477,8 +468,7 @@ cdef class Segment:
         self.begin()
         with nogil:
             status = fc_shm_wipe(self.handle)
-        self.end()
-        outcome(status, self)
+        self.done(status)
 
     def keep(self):
         """Housekeeping, for every process to call 0.4 seconds after another one ended. Raises ``SegmentGone``."""
@@ -486,8 +476,7 @@ cdef class Segment:
         self.begin()
         with nogil:
             status = fc_shm_keep(self.handle)
-        self.end()
-        if status != FC_OK:
+        if self.done(status):
             raise_for(status, self)
 
     def neighbours(self):
@@ -498,8 +487,7 @@ cdef class Segment:
         self.begin()
         with nogil:
             status = fc_shm_neighbours(self.handle, others, LINES, &count)
-        self.end()
-        if outcome(status, self) or count > LINES:
+        if self.done(status) or count > LINES:
             return None
         return {(others[index].pid, others[index].start) for index in range(count)}
 
@@ -510,8 +498,7 @@ cdef class Segment:
         self.begin()
         with nogil:
             status = fc_shm_count(self.handle, &counts)
-        self.end()
-        outcome(status, self)
+        self.done(status)
         return counts
 
     def listing(self, bint groups):
@@ -524,8 +511,7 @@ cdef class Segment:
             self.begin()
             with nogil:
                 status = fc_shm_list(self.handle, groups, &cursor, lines, LINES, &count)
-            self.end()
-            outcome(status, self)
+            self.done(status)
             for index in range(count):
                 name = PyUnicode_DecodeLatin1(lines[index].name, <Py_ssize_t> lines[index].length, NULL)
                 result.append((name, lines[index].count, lines[index].age_ns / 1e9, lines[index].pid))
@@ -566,15 +552,13 @@ cdef class Waiter:
         cdef fc_waiter_handle *handle = self.handle
         cdef bint abandon = self.segment.handle == NULL or self.segment.closing
         self.handle = NULL
-        if handle == NULL:
-            return
-        if abandon:
+        if handle != NULL and abandon:
             fc_waiter_close(handle, 1)
-            return
-        self.segment.begin()
-        with nogil:
-            fc_waiter_close(handle, 0)
-        self.segment.end()
+        elif handle != NULL:
+            self.segment.begin()
+            with nogil:
+                fc_waiter_close(handle, 0)
+            self.segment.end()
 
     cdef int begin(self) except -1:
         if self.handle == NULL:
@@ -608,19 +592,35 @@ cdef class Waiter:
             self.begin()
             with nogil:
                 status = fc_waiter_arm(self.handle, names, <uint32_t> n, &ready)
-            self.segment.end()
+            return <int> ready if self.done(status) else -1
         finally:
             if names != few:
                 free(names)
-        if status == FC_NEED_DATA:
-            return -1
-        if status != FC_OK:
-            raise_for(status, self.segment)
-        return ready
 
-    def newcomers(self):
-        """How many processes ever came, 0 when closed; who armed before one comes is woken then."""
-        return 0 if self.handle == NULL or self.segment.handle == NULL else fc_shm_newcomers(self.segment.handle)
+    cdef bint done(self, fc_status status) except -1:
+        self.segment.end()
+        if status != FC_OK and status != FC_NEED_DATA:
+            raise_for(status, self.segment)
+        return status == FC_OK
+
+    def rest(self):
+        """Whether no look is needed until something comes through the descriptor, or one of the ``neighbours`` ends.
+
+        Not when anything was sent in the segment since this was last asked. It rests on when it is armed again.
+        """
+        cdef fc_status status
+        self.begin()
+        with nogil:
+            status = fc_waiter_rest(self.handle)
+        return self.done(status)
+
+    def asleep(self):
+        """Whether the next push still wakes it: what came through the descriptor only ended its rest."""
+        cdef fc_status status
+        self.begin()
+        with nogil:
+            status = fc_waiter_sleeps(self.handle)
+        return self.done(status)
 
     def disarm(self):
         """Wait for nothing any more; a wake-up that was not used goes to another sleeper."""
@@ -628,23 +628,21 @@ cdef class Waiter:
         self.begin()
         with nogil:
             status = fc_waiter_disarm(self.handle)
-        self.segment.end()
-        if status != FC_OK:
-            raise_for(status, self.segment)
+        self.done(status)
 
-    def wait(self, double seconds):
-        """Sleep without the interpreter lock. False: the time is over, or a signal was handled."""
+    def wait(self, double seconds, int also=-1):
+        """Sleep without the interpreter lock, until this is readable or the descriptor ``also``.
+
+        False: it is ``also``, or the time is over, or a signal was handled.
+        """
         cdef int fd = self.fileno(), reason = 0
         cdef int ms = <int> min(max(seconds, 0.0) * 1000 + 0.999, 2e9)
         cdef fc_status status
         with nogil:
-            status = fc_wake_wait(fd, ms)
-            if status == FC_ERR_OS:
-                reason = errno
-        if status == FC_OK:
-            return True
+            status = fc_wake_wait(fd, also, ms)
+            reason = errno
         if status == FC_ERR_OS:
             if reason != EINTR:
                 raise OSError(reason, os.strerror(reason))
             PyErr_CheckSignals()
-        return False
+        return status == FC_OK

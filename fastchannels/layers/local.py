@@ -21,7 +21,8 @@ from fastchannels._core.wake import running_loop
 from fastchannels.exceptions import InvalidChannelLayerError
 from fastchannels.layers.aim import Aim, parse_aimed
 from fastchannels.layers.base import ChannelLayer, Message
-from fastchannels.layers.local_loop import BATCHES, TICK, LocalLoop
+from fastchannels.layers.deaths import Deaths
+from fastchannels.layers.local_loop import BATCHES, REST, TICK, LocalLoop
 
 if sys.platform != "win32":
     from fastchannels._core import shm
@@ -76,6 +77,13 @@ def _call(method: weakref.WeakMethod[Any], channel: str) -> None:
         bound(channel)
 
 
+class _Thread(threading.local):
+    """Where a thread sleeps, and whether its last look found nothing."""
+
+    waiter: Waiter | None = None
+    idle = False
+
+
 class LocalChannelLayer(ChannelLayer):
     """Channels and groups shared by all processes of one user on one machine.
 
@@ -113,6 +121,7 @@ class LocalChannelLayer(ChannelLayer):
         self.size = size if size is not None else default_size(self.path)
         self._segment: Segment | None = None
         self._loops: dict[asyncio.AbstractEventLoop, LocalLoop] = {}
+        self._deaths = Deaths()
         super().__init__(**options)
         _layers.add(self)
 
@@ -129,11 +138,13 @@ class LocalChannelLayer(ChannelLayer):
         if self._segment is not None:
             self._segment.abandon()
         for context in self._loops.values():
-            context.deaths.close()
+            context.abandon()
+        self._deaths.close()
+        self._deaths = Deaths()
         self._segment = None
         self._loops = {}
         self._read_with(None)
-        self._thread = threading.local()
+        self._thread = _Thread()
         self._lock = threading.RLock()
         self._turn = itertools.count()
         self._inbox_name = f"!{self.client_id}"
@@ -184,6 +195,7 @@ class LocalChannelLayer(ChannelLayer):
             context.end()
         self._loops.clear()
         self._read_with(None)
+        self._deaths.follow(lambda: None)
         segment, self._segment = self._segment, None
         self._post.segment = None
         if segment is not None:
@@ -197,6 +209,10 @@ class LocalChannelLayer(ChannelLayer):
             except SegmentGone:
                 self._lost(segment)
 
+    def _may_rest(self, waiter: Waiter) -> bool:
+        """Whether ``waiter`` needs no look until something comes through it, or through the descriptor of deaths."""
+        return self._deaths.follow(self._open().neighbours) and waiter.rest()
+
     async def close(self) -> None:
         """Release what the running loop uses, and with the last loop this process's place in the segment.
 
@@ -209,12 +225,15 @@ class LocalChannelLayer(ChannelLayer):
                     pass
                 self._read_with(None)
             context.end()
-        if not any(other.loop.is_running() for other in list(self._loops.values())):
+        others = [other.loop for other in list(self._loops.values()) if other.loop.is_running()]
+        if not others:
             self._release()
+        elif self._reader is None:
+            others[0].call_soon_threadsafe(self._listen)
 
     def close_sync(self) -> None:
         """Release the place in which this thread waits."""
-        waiter, self._thread.waiter = getattr(self._thread, "waiter", None), None
+        waiter, self._thread.waiter = self._thread.waiter, None
         if waiter is not None:
             waiter.close()
 
@@ -318,12 +337,11 @@ class LocalChannelLayer(ChannelLayer):
         try:
             while True:
                 taken = self._ask(lambda segment: segment.take(channels, turn))
-                left = TICK if ends is None else min(TICK, ends - time.monotonic())
-                if taken is not None or left <= 0:
+                if taken is not None or (ends is not None and time.monotonic() >= ends):
                     return taken
                 try:
                     waiter = self._thread_waiter()
-                    if waiter.arm(channels) < 0 and not waiter.wait(left):
+                    if waiter.arm(channels) < 0 and not self._sleep(waiter, ends):
                         self._keep()
                 except SegmentGone:
                     waiter, self._thread.waiter = None, None
@@ -336,10 +354,22 @@ class LocalChannelLayer(ChannelLayer):
                     self._thread.waiter = None
 
     def _thread_waiter(self) -> Waiter:
-        waiter: Waiter | None = getattr(self._thread, "waiter", None)
+        waiter = self._thread.waiter
         if waiter is None:
             waiter = self._thread.waiter = self._ask(Waiter)
         return waiter
+
+    def _sleep(self, waiter: Waiter, ends: float | None) -> bool:
+        """Until something was pushed for this thread. False: it is time for a look."""
+
+        def left(most: float) -> float:
+            return most if ends is None else min(most, ends - time.monotonic())
+
+        # What ends a rest without waking it is looked after a tick later, as a loop does.
+        rested = self._thread.idle and self._may_rest(waiter) and waiter.wait(left(REST), self._deaths.fileno())
+        woken = (rested and not waiter.asleep()) or waiter.wait(left(TICK))
+        self._thread.idle = not woken
+        return woken
 
     def new_local_channel(self, prefix: str) -> str:
         # Whoever learns this name may send to it at once: the segment must know whose it is.
@@ -415,8 +445,11 @@ class LocalChannelLayer(ChannelLayer):
         self._emptied.add(group)
         if len(self._emptied) >= _MAX_EMPTIED or self._reader is None:
             self._leave_emptied()
-        elif self._reader.resting and self._reader.loop is running_loop():
-            self._reader.rouse()
+        elif self._reader.resting:
+            if self._reader.loop is running_loop():
+                self._reader.rouse()
+            elif not self._reader.loop.is_closed():
+                self._reader.loop.call_soon_threadsafe(self._reader.rouse)
 
     def _leave_emptied(self) -> None:
         """End this process's memberships in groups that have no member here any more."""

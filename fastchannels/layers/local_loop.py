@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if sys.platform != "win32":
@@ -17,59 +16,13 @@ if TYPE_CHECKING:
 
 #: How often a batch is taken before others of the event loop have their turn.
 BATCHES: Final = 4
-#: Seconds between two looks of all processes at what the dead left; memberships end within two of them.
+#: Seconds between two looks of a sleeper that does not rest: at what the dead left, and at what a reader is slow to
+#: take. Memberships of the dead end within two of them.
 TICK: Final = 0.4
-#: Ticks between two looks at all that waits in this process; how long a loop rests that nothing needs earlier.
+#: Ticks between two looks at all that waits in this process.
 TICKS_TO_HOUSEKEEP: Final = 12
-
-
-class Deaths:
-    """Calls ``told`` on the event loop when another process ends, where the system has pidfd_open (Linux 5.3)."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, told: Callable[[], None]) -> None:
-        self.loop = loop
-        self.told = told
-        #: process: its pidfd; None when it has ended, or cannot be watched
-        self.watched: dict[tuple[int, int], int | None] = {}
-
-    def follow(self, processes: set[tuple[int, int]] | None) -> bool:
-        """Watch these and no others. True: all were watched before already, so that none can end unnoticed."""
-        if processes is None or not hasattr(os, "pidfd_open"):
-            processes, calm = set(), False
-        else:
-            calm = processes <= self.watched.keys() and all(self.watched[process] is not None for process in processes)
-        for process in self.watched.keys() - processes:
-            self.drop(process)
-            del self.watched[process]
-        for process in processes - self.watched.keys():
-            try:
-                fd = os.pidfd_open(process[0])
-            except OSError:
-                self.watched[process] = None
-            else:
-                self.watched[process] = fd
-                self.loop.add_reader(fd, self.ended, process)
-        return calm
-
-    def ended(self, process: tuple[int, int]) -> None:
-        self.drop(process)
-        self.told()
-
-    def drop(self, process: tuple[int, int]) -> None:
-        fd, self.watched[process] = self.watched[process], None
-        if fd is not None:
-            if not self.loop.is_closed():
-                self.loop.remove_reader(fd)
-            os.close(fd)
-
-    def close(self) -> None:
-        """Let go of all, as a forked child does too: what its parent watches stays watched."""
-        for fd in self.watched.values():
-            if fd is not None:
-                os.close(fd)
-        self.watched.clear()
-
-    __del__ = close
+#: Seconds until a sleeper looks that rests. Somebody may have removed the segment's whole directory.
+REST: Final = 60.0
 
 
 class LocalLoop:
@@ -84,9 +37,10 @@ class LocalLoop:
         self.woken: dict[str, asyncio.Future[None]] = {}
         self.scheduled = False
         self.ticks = 0
-        #: the next tick may be far off: nothing here needs it before a process comes or ends
+        #: the next tick is far off, as whatever may need one before that is told
         self.resting = False
-        self.deaths = Deaths(loop, self.rouse)
+        #: what is told through other descriptors than the waiter's; the last may be a copy of another loop's
+        self.listening: list[int] = []
         self.waiter: Waiter | None = None
         self.renew()
         self.timer = loop.call_later(TICK, self.tick)
@@ -97,25 +51,40 @@ class LocalLoop:
             self.loop.remove_reader(self.waiter.fileno())
             self.waiter.close()
         self.waiter = self.layer._ask(Waiter)
-        #: how many processes had come when they were last looked at; -1: never
-        self.newcomers = -1
         self.loop.add_reader(self.waiter.fileno(), self.readable)
 
     def end(self) -> None:
         waiter, self.waiter = self.waiter, None
         self.timer.cancel()
-        self.deaths.follow(None)
+        self.resting = False
+        self.unlisten()
         if waiter is not None:
             if not self.loop.is_closed():
                 self.loop.remove_reader(waiter.fileno())
             waiter.close()
 
+    def abandon(self) -> None:
+        """In a forked child: the loop is the parent's, the copy of a descriptor is not."""
+        for fd in self.listening[1:]:
+            os.close(fd)
+        self.listening.clear()
+
     def readable(self) -> None:
         if self.waiter is not None:
             self.waiter.acknowledge()
+            if self.resting and self.told():
+                return
             if self.layer._reader is self:
                 self.layer._drain()
             self.serve()
+
+    def told(self) -> bool:
+        """Whether what ended the rest was for another sleeper: this one only looks after it then."""
+        self.rouse()
+        try:
+            return self.waiter is not None and self.waiter.asleep()
+        except SegmentGone:
+            return False
 
     def serve_soon(self) -> None:
         if not self.scheduled:
@@ -137,8 +106,6 @@ class LocalLoop:
                 names.append(layer._inbox_name)
             try:
                 ready = self.waiter.arm(names)
-                if ready < 0 and self.resting and self.waiter.newcomers() != self.newcomers:
-                    self.rouse()
             except SegmentGone:
                 self.renew()
                 continue
@@ -169,8 +136,6 @@ class LocalLoop:
         """A future that is done when ``channel`` may have a message. Call :meth:`unwait` afterwards, always."""
         future: asyncio.Future[None] = self.loop.create_future()
         self.sleeping.setdefault(channel, deque()).append(future)
-        if self.resting:
-            self.rouse()
         if channel not in self.woken:
             self.serve()
         return future
@@ -201,13 +166,23 @@ class LocalLoop:
 
     def rouse(self) -> None:
         """Something needs a look within a tick. What others saw less than that ago may be older than it."""
-        if self.resting and self.waiter is not None:
+        if self.resting:
             self.resting = False
+            self.unlisten()
             self.timer.cancel()
             self.timer = self.loop.call_later(TICK, self.tick)
 
+    def unlisten(self) -> None:
+        for fd in self.listening:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(fd)
+        self.abandon()
+
     def tick(self) -> None:
-        """Look after the dead, after wake-ups that went astray, and after what expired here; then again."""
+        """Look after the dead, after wake-ups that went astray, and after what expired here; then again, or rest."""
+        self.ticks += TICKS_TO_HOUSEKEEP if self.resting else 1
+        self.resting = False
+        self.unlisten()
         self.timer = self.loop.call_later(TICK, self.tick)
         layer = self.layer
         layer._keep()
@@ -215,8 +190,6 @@ class LocalLoop:
         reader = layer._reader
         if reader is not None and reader is not self and not reader.loop.is_running():
             layer._read_with(self)
-        self.ticks += TICKS_TO_HOUSEKEEP if self.resting else 1
-        self.resting = False
         if self.ticks >= TICKS_TO_HOUSEKEEP and layer._reader is self:
             self.ticks = 0
             layer._housekeep()
@@ -224,21 +197,21 @@ class LocalLoop:
         self.rest()
 
     def rest(self) -> None:
-        """Put the next tick off when the end of any process wakes this loop, and nothing else needs it.
-
-        A message on an ordinary channel may be one that a slow reader was woken for; another loop of this process may
-        stop, and this one then reads for it.
-        """
-        waiter, layer = self.waiter, self.layer
-        if waiter is None:
-            return
+        """Put the next tick off, when whatever needs one comes through a descriptor."""
+        layer, reader = self.layer, self.layer._reader
+        others = reader.waiter if reader is not None and reader is not self else None
         try:
-            newcomers = waiter.newcomers()
-            calm = self.deaths.follow(layer._open().neighbours())
+            if self.waiter is None or layer._emptied or not layer._may_rest(self.waiter):
+                return
+            # Should the loop stop that reads for this process, what comes through its descriptor is for this one to
+            # take. It is a copy, as that one may be closed at any time.
+            copy = [] if others is None else [os.dup(others.fileno())]
         except SegmentGone:
             return
-        if calm and newcomers == self.newcomers and not self.sleeping and not layer._emptied and len(layer._loops) == 1:
-            self.resting = True
-            self.timer.cancel()
-            self.timer = self.loop.call_later(TICK * TICKS_TO_HOUSEKEEP, self.tick)
-        self.newcomers = newcomers
+        self.resting = True
+        self.listening = [layer._deaths.fileno(), *copy]
+        for fd in self.listening:
+            self.loop.add_reader(fd, self.rouse)
+        expires = reader is self and (self.ticks or layer.inbox.counts()["pending"])
+        self.timer.cancel()
+        self.timer = self.loop.call_later(TICK * TICKS_TO_HOUSEKEEP if expires else REST, self.tick)

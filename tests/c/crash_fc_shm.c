@@ -135,7 +135,7 @@ static void work(uint32_t me) {
             if (!waiter && fc_waiter_open(&waiter, s) != FC_OK)
                 waiter = NULL;
             if (waiter && fc_waiter_arm(waiter, &jobs, 1, &ready) == FC_NEED_DATA)
-                (void)fc_wake_wait(fc_waiter_fd(waiter), 2);
+                (void)fc_wake_wait(fc_waiter_fd(waiter), -1, 2);
             if (waiter)
                 (void)fc_waiter_disarm(waiter);
             break;

@@ -6,10 +6,10 @@
  * tries every choice at each of these points, and turns back where it has been: memory, wake-ups, and stacks of all
  * processes are the same.
  *
- * Without a death nobody sleeps while a message waits: no wake-up is lost. After one the others are woken once, as
- * their timers do, and then what was sent is delivered whole, once and in the order of its sender, but for what the
- * dead held; the segment's invariants hold, and nothing of the dead is left. Deaths between any two instructions:
- * step_fc_shm.
+ * Without a death nobody sleeps while a message waits: no wake-up is lost, and one that was woken and then stopped is
+ * looked after by those whose timers run. After a death the others are woken once, as their timers do, and then what
+ * was sent is delivered whole, once and in the order of its sender, but for what the dead held; the segment's
+ * invariants hold, and nothing of the dead is left. Deaths between any two instructions: step_fc_shm.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -62,6 +62,7 @@ typedef struct actor {
     state is;
     int bytes; /* wake-ups that it has not looked at */
     int ticks;
+    int rests; /* no timer of it runs */
 } actor;
 
 /* A message is its sender and number. What arrived, and how many the dead may have taken with them. */
@@ -69,7 +70,7 @@ static uint8_t arrived[ACTORS][MESSAGES];
 static int next_of[ACTORS][ACTORS], sent[ACTORS], held[ACTORS];
 
 static actor actors[ACTORS];
-static int count, owner, owner_died, deaths, most_deaths, ticked, wrong_order, twice, torn, setting_up = 1;
+static int count, owner, owner_died, deaths, most_deaths, stopped, ticked, wrong_order, twice, torn, setting_up = 1;
 
 /* ------------------------------------------------------------------ the machine */
 
@@ -149,6 +150,9 @@ fc_status fc_wake_send(const fc_wake_place *at, int sender, uint32_t slot, uint3
 void fc_shm_abandon(fc_shm *s) {
     (void)s;
 }
+int fc_shm_removed(const fc_shm *s) {
+    return (void)s, 0;
+}
 
 /* True: woken. False: the time is over. */
 static int sleep_here(int me) {
@@ -216,6 +220,33 @@ static void receiver(int me) {
             (void)fc_shm_keep(actors[me].s);
 }
 
+/* As layers/local_loop.py: when nothing stirs it sleeps without a timer. Told, but not chosen, it has one again. */
+static void receiver_that_rests(int me) {
+    actor *a = &actors[me];
+    uint32_t ready;
+    for (;;) {
+        if (take_one(me) || fc_waiter_arm(a->waiter, &jobs, 1, &ready) != FC_NEED_DATA)
+            continue;
+        if (fc_waiter_rest(a->waiter) == FC_OK) {
+            a->rests = 1;
+            int told = sleep_here(me);
+            a->rests = 0;
+            if (told && fc_waiter_sleeps(a->waiter) == FC_NEED_DATA)
+                continue;
+        }
+        if (!sleep_here(me))
+            (void)fc_shm_keep(a->s);
+    }
+}
+
+/* Is stopped by somebody once it was woken: what it was woken for is for the others. */
+static void receiver_that_is_stopped(int me) {
+    uint32_t ready;
+    if (fc_waiter_arm(actors[me].waiter, &jobs, 1, &ready) == FC_NEED_DATA)
+        (void)sleep_here(me);
+    stopped = 1;
+}
+
 /* Takes one message only, and is busy with it for ever: what it was woken for besides goes to somebody else. */
 static void receiver_of_one(int me) {
     uint32_t ready;
@@ -264,6 +295,8 @@ static uint64_t contents(uint64_t hash) {
     fc_heap *h = &actors[0].s->heap;
     const fc_header *header = h->header;
     hash = mix(hash, header->asleep, sizeof header->asleep);
+    hash = mix(hash, header->resting, sizeof header->resting);
+    hash = mix(hash, &header->pushed, sizeof header->pushed);
     hash = mix(hash, &header->kept, sizeof header->kept);
     for (int t = 0; t < FC_TABLES; t++) {
         if (t == FC_BLOCKS)
@@ -291,7 +324,7 @@ static uint64_t contents(uint64_t hash) {
 static uint64_t state_of_all(void) {
     uint64_t hash = 1;
     /* The time that passed belongs to it: a way on which it changes nothing goes on to its judge. */
-    const int rest[] = {owner, owner_died, deaths, ticked, twice, wrong_order, torn};
+    const int rest[] = {owner, owner_died, deaths, stopped, ticked, twice, wrong_order, torn};
     if (owner < 0 && !owner_died)
         hash = contents(hash);
     for (int i = 0; i < part_count && (owner >= 0 || owner_died); i++)
@@ -300,7 +333,7 @@ static uint64_t state_of_all(void) {
     hash = mix(mix(mix(hash, next_of, sizeof next_of), sent, sizeof sent), held, sizeof held);
     for (int i = 0; i < count; i++) {
         const actor *a = &actors[i];
-        const int own[] = {a->is, a->bytes, a->ticks};
+        const int own[] = {a->is, a->bytes, a->ticks, a->rests};
         hash = mix(hash, own, sizeof own);
         if (a->waiter)
             hash = mix(hash, a->waiter, sizeof *a->waiter);
@@ -324,11 +357,11 @@ static void reset(void) {
     memset(sent, 0, sizeof sent);
     memset(held, 0, sizeof held);
     owner = -1;
-    owner_died = deaths = ticked = twice = wrong_order = torn = 0;
+    owner_died = deaths = stopped = ticked = twice = wrong_order = torn = 0;
     for (int i = 0; i < count; i++) {
         actor *a = &actors[i];
         a->is = READY;
-        a->bytes = a->ticks = 0;
+        a->bytes = a->ticks = a->rests = 0;
         a->s->heap.damaged = 0;
         if (a->waiter)
             *a->waiter = a->waiter_then;
@@ -384,10 +417,11 @@ static const char *walk(void) {
             if (can_run(&actors[i]))
                 options[n++] = (uint8_t)i;
         if (!n) {
-            if (!deaths || ticked++ == 3)
+            if (!(deaths || stopped) || ticked++ == 4)
                 return judge();
+            /* Who rests is told of a death, and not of one that is stopped. */
             for (int i = 0; i < count; i++)
-                actors[i].ticks += actors[i].is == ASLEEP;
+                actors[i].ticks += actors[i].is == ASLEEP && (deaths || !actors[i].rests);
             continue;
         }
         for (int i = 0; i < count && deaths < most_deaths; i++)
@@ -465,6 +499,8 @@ static void explore(const char *name, int deaths_allowed, int n, void (*const ru
             add_part(memory + r->buckets, ((size_t)r->bucket_mask + 1) * sizeof(uint32_t));
         add_part(memory + r->at, (size_t)(r->capacity < SLOTS ? r->capacity : SLOTS) * r->stride);
     }
+    for (int i = 0; i < n; i++)
+        handles[i].known = h->header->newcomers;
     setting_up = 0;
     const char *wrong = search(walk);
     CHECK(wrong == NULL);
@@ -499,9 +535,14 @@ int main(int argc, char **argv) {
     EXPLORE("two senders, two receivers", 0, sender_of_one, sender_of_one, receiver, receiver);
     EXPLORE("a receiver that takes one and stops", 0, sender_of_two, receiver_of_one, receiver);
     EXPLORE("a receiver that gives up", 0, sender_of_two, receiver_that_leaves, receiver);
+    EXPLORE("a sender, one that rests", 0, sender_of_two, receiver_that_rests);
+    EXPLORE("a sender, two that rest", 0, sender_of_two, receiver_that_rests, receiver_that_rests);
+    EXPLORE("one that is stopped, one that rests", 0, sender_of_two, receiver_that_is_stopped, receiver_that_rests);
+    EXPLORE("one that gives up, one that rests", 0, sender_of_two, receiver_that_leaves, receiver_that_rests);
     EXPLORE("a sender, a receiver, a death", 1, sender_of_two, receiver);
     EXPLORE("two senders, a receiver, a death", 1, sender_of_one, sender_of_one, receiver);
     EXPLORE("a sender, a receiver, two deaths", 2, sender_of_two, receiver);
+    EXPLORE("a sender, one that rests, a death", 1, sender_of_two, receiver_that_rests);
     if (argc > 1) { /* a minute or two */
         EXPLORE("a sender, two receivers, a death", 1, sender_of_one, receiver, receiver);
         EXPLORE("a receiver that stops, another one, a death", 1, sender_of_two, receiver_of_one, receiver);

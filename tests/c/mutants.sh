@@ -78,6 +78,8 @@ mutant "the lock is not given back" fc_lock.h "atomic_store_explicit(&lock->hold
 mutant "sleep without a look at what came meanwhile" fc_shm.c "status = FC_OK;" ""
 mutant "a push wakes nobody" fc_shm_ops.c "(void)fc_shm_wake_one(s, q, w);" ""
 mutant "wake-ups are not sent" fc_shm.c "deliver(s, w);" ""
+mutant "who rests is not told" fc_shm.c "rouse_all(s, q->watchers, w);" ""
+mutant "who is chosen is told only that it rests no more" fc_shm.c "s->heap.header->asleep[slot / 64] &= ~(UINT64_C(1) << slot % 64);" ""
 mutant "one that gives up keeps its wake-up" fc_shm.c "if (pass_on && q->count)" "if (0)"
 mutant "the lock is taken from the dead, and what it guards is not repaired" fc_shm.c "recover(s, w);" ";"
 mutant "what the dead held is kept" fc_shm.c "reclaim(s, dead[i]);" ""

@@ -330,7 +330,7 @@ static void aims(void) {
 /* ------------------------------------------------------------------ wake-ups */
 
 static int woken(const fc_waiter_handle *w) {
-    return fc_wake_wait(fc_waiter_fd(w), 0) == FC_OK;
+    return fc_wake_wait(fc_waiter_fd(w), -1, 0) == FC_OK;
 }
 
 static void a_push_wakes_one_sleeper_in_turn(void) {
@@ -369,6 +369,63 @@ static void a_push_wakes_one_sleeper_in_turn(void) {
     fc_waiter_close(w[third], 0);
     CHECK_EQ(get(s, "jobs"), 1);
     finish(s);
+}
+
+static void who_rests_is_told(void) {
+    const fc_text jobs = text("jobs"), more = text("more");
+    fc_waiter_handle *w[3];
+    uint32_t ready, others;
+    fc_shm *s = fresh("aaaa", 1 << 20);
+    CHECK_EQ(put(s, "none", "x", 1), FC_OK);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(fc_waiter_open(&w[i], s), FC_OK);
+        CHECK_EQ(fc_waiter_rest(w[i]), FC_NEED_DATA); /* it is not armed */
+        CHECK_EQ(fc_waiter_arm(w[i], i < 2 ? &jobs : &more, 1, &ready), FC_NEED_DATA);
+        if (!i) {
+            CHECK_EQ(fc_waiter_rest(w[i]), FC_NEED_DATA); /* it was not told who is there */
+            CHECK_EQ(fc_shm_neighbours(s, NULL, 0, &others), FC_OK);
+        }
+        CHECK_EQ(fc_waiter_rest(w[i]), FC_OK);
+        CHECK_EQ(fc_waiter_arm(w[i], i < 2 ? &jobs : &more, 1, &ready), FC_NEED_DATA); /* it rests on */
+    }
+
+    /* One is woken, and the other one of that queue is told. Once: it looks by itself then. */
+    CHECK_EQ(put(s, "jobs", "x", 1), FC_OK);
+    CHECK(woken(w[0]) && woken(w[1]) && !woken(w[2]));
+    CHECK_EQ(fc_waiter_sleeps(w[0]), FC_NEED_DATA);
+    CHECK_EQ(fc_waiter_sleeps(w[1]), FC_OK);
+    CHECK_EQ(fc_waiter_rest(w[1]), FC_NEED_DATA); /* something was sent */
+    CHECK_EQ(fc_waiter_rest(w[1]), FC_NEED_DATA); /* and it waits */
+    CHECK_EQ(get(s, "jobs"), 1);
+    CHECK_EQ(fc_waiter_arm(w[0], &jobs, 1, &ready), FC_NEED_DATA);
+    CHECK_EQ(fc_waiter_rest(w[0]), FC_NEED_DATA);
+    CHECK_EQ(put(s, "jobs", "x", 1), FC_OK);
+    CHECK_EQ(woken(w[0]) + woken(w[1]), 1);
+    CHECK_EQ(get(s, "jobs"), 1);
+    fc_waiter_close(w[0], 0);
+
+    /* A process comes. */
+    CHECK_EQ(fc_waiter_arm(w[1], &jobs, 1, &ready), FC_NEED_DATA);
+    fc_shm *other = open_as("bbbb", 1 << 20);
+    CHECK(!woken(w[1]) && woken(w[2]));
+    CHECK_EQ(fc_waiter_sleeps(w[2]), FC_OK);
+    fc_shm_close(other);
+
+    /* The segment is removed, and made anew; what is left of this process wakes its sleepers. */
+    CHECK_EQ(unlinkat(s->place.at, "segment", 0), 0);
+    CHECK_EQ(fc_shm_keep(s), FC_ERR_CLOSED);
+    other = open_as("bbbb", 1 << 20);
+    CHECK(woken(w[1]) && woken(w[2]));
+    CHECK_EQ(fc_waiter_sleeps(w[2]), FC_OK);
+    CHECK_EQ(fc_shm_retire(s), 0);
+    CHECK(woken(w[1]) && woken(w[2]));
+    CHECK_EQ(fc_waiter_sleeps(w[2]), FC_NEED_DATA);
+    CHECK_EQ(fc_waiter_arm(w[2], &more, 1, &ready), FC_ERR_CLOSED);
+    for (int i = 1; i < 3; i++)
+        fc_waiter_close(w[i], 1);
+    fc_shm_close(s); /* the last one of its segment, and yet the name is the other one's */
+    CHECK_EQ(faccessat(other->place.at, "segment", F_OK, 0), 0);
+    finish(other);
 }
 
 static void a_dead_sleeper_swallows_nothing(void) {
@@ -650,6 +707,7 @@ static void what_is_no_segment_is_refused(void) {
 
 FC_TEST_MAIN(TEST(sizes_and_order), TEST(batches_fill_the_buffer_and_no_more), TEST(waits_is_told_without_the_lock),
              TEST(capacity_expiry_and_room), TEST(queues_come_and_go), TEST(local_names_and_marks), TEST(groups),
-             TEST(aims), TEST(a_push_wakes_one_sleeper_in_turn), TEST(a_dead_sleeper_swallows_nothing),
-             TEST(killed_at_any_instruction), TEST(recovery_changes_nothing_that_is_whole),
-             TEST(scribbles_are_survived), TEST(what_is_no_segment_is_refused))
+             TEST(aims), TEST(a_push_wakes_one_sleeper_in_turn), TEST(who_rests_is_told),
+             TEST(a_dead_sleeper_swallows_nothing), TEST(killed_at_any_instruction),
+             TEST(recovery_changes_nothing_that_is_whole), TEST(scribbles_are_survived),
+             TEST(what_is_no_segment_is_refused))

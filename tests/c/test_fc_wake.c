@@ -39,12 +39,20 @@ static void each(int is_long) {
     CHECK_EQ(faccessat(place.at, "w3.1", F_OK, 0), 0);
     CHECK(fcntl(waiter, F_GETFD) & FD_CLOEXEC);
     CHECK(fcntl(sender, F_GETFD) & FD_CLOEXEC);
-    CHECK_EQ(fc_wake_wait(waiter, 0), FC_NEED_DATA);
+    CHECK_EQ(fc_wake_wait(waiter, -1, 0), FC_NEED_DATA);
     fc_wake_drain(waiter); /* does not block */
     CHECK_EQ(fc_wake_send(&place, sender, 3, 1), FC_OK);
-    CHECK_EQ(fc_wake_wait(other, 0), FC_NEED_DATA);
-    CHECK_EQ(fc_wake_wait(waiter, 10000), FC_OK);
-    CHECK_EQ(fc_wake_wait(waiter, 0), FC_NEED_DATA);
+    CHECK_EQ(fc_wake_wait(other, -1, 0), FC_NEED_DATA);
+    CHECK_EQ(fc_wake_wait(waiter, -1, 10000), FC_OK);
+    CHECK_EQ(fc_wake_wait(waiter, -1, 0), FC_NEED_DATA);
+
+    /* Whoever has a socket there is woken; a descriptor beside it is told apart, and not read. */
+    fc_wake_everybody(&place, sender);
+    CHECK_EQ(fc_wake_wait(waiter, other, 10000), FC_OK);
+    CHECK_EQ(fc_wake_wait(waiter, other, 10000), FC_ERR_CLOSED);
+    CHECK_EQ(fc_wake_wait(waiter, other, 10000), FC_ERR_CLOSED);
+    CHECK_EQ(fc_wake_wait(other, -1, 0), FC_OK);
+    CHECK_EQ(fc_wake_wait(waiter, other, 0), FC_NEED_DATA);
 
     /* Nobody reads: the sender does not wait, and does not take the waiter for dead. */
     fc_status status = FC_OK;
@@ -58,7 +66,7 @@ static void each(int is_long) {
     waiter = fc_wake_bind(&place, 3, 1);
     CHECK(waiter >= 0);
     CHECK_EQ(fc_wake_send(&place, sender, 3, 1), FC_OK);
-    CHECK_EQ(fc_wake_wait(waiter, 10000), FC_OK);
+    CHECK_EQ(fc_wake_wait(waiter, -1, 10000), FC_OK);
     fc_wake_unlink(&place, 3, 1);
     CHECK_EQ(fc_wake_send(&place, sender, 3, 1), FC_ERR_CLOSED);
     CHECK_EQ(fc_wake_send(&place, sender, 4, 1), FC_OK);
@@ -90,7 +98,7 @@ static void what_the_system_refuses_is_told(void) {
     CHECK_EQ(rmdir(names[1]), 0);
     CHECK_EQ(fc_wake_bind(&place, 1, 1), -1);
     CHECK(fc_wake_send(&place, sender, 1, 1) != FC_OK);
-    CHECK_EQ(fc_wake_wait(-1, 0), FC_NEED_DATA); /* poll(2) leaves a negative descriptor out */
+    CHECK_EQ(fc_wake_wait(-1, -1, 0), FC_NEED_DATA); /* poll(2) leaves a negative descriptor out */
     CHECK_EQ(mkdir(names[1], 0700), 0);
     close(sender);
     remove_place(&place);

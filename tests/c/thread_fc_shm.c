@@ -51,7 +51,7 @@ static void *take_all(void *arg) {
         fc_status status = fc_shm_take(s, &jobs, 1, 0, 4, (uint8_t *)space, sizeof space, &used, &count);
         if (status == FC_NEED_DATA) {
             if (fc_waiter_arm(w, &jobs, 1, &ready) == FC_NEED_DATA)
-                (void)fc_wake_wait(fc_waiter_fd(w), 100);
+                (void)fc_wake_wait(fc_waiter_fd(w), -1, 100);
             continue;
         }
         uint64_t at = 0;
