@@ -34,6 +34,14 @@ __all__ = [
 ]
 
 DEFAULT_BACKEND = "fastchannels.layers.local.LocalChannelLayer"
+#: By the package of a BACKEND: what takes the place of layers that others have, in 1.x and in Channels 4.
+_IN_PLACE_OF = {
+    "asgi_redis": "fastchannels.layers.redis.RedisChannelLayer",
+    "channels_redis": "fastchannels.layers.redis.RedisChannelLayer",
+    "asgi_ipc": DEFAULT_BACKEND,
+    "asgiref": "fastchannels.layers.memory.InMemoryChannelLayer",
+    "channels": "fastchannels.layers.memory.InMemoryChannelLayer",
+}
 _KEYS = ("BACKEND", "CONFIG", "ROUTING", "TEST_CONFIG")
 
 
@@ -305,13 +313,15 @@ class ChannelLayerManager:
         where = f"CHANNEL_LAYERS[{alias!r}]"
         if backend is None:
             raise InvalidChannelLayerError(f"{where} has no BACKEND: name a layer, such as {DEFAULT_BACKEND!r}")
+        known = _IN_PLACE_OF.get(str(backend).partition(".")[0])
         try:
-            layer_class = import_dotted(backend)
+            layer_class = None if known else import_dotted(backend)
         except ImportFailure as failure:
             raise InvalidChannelLayerError(f"{where}: BACKEND {backend!r}: {failure}") from failure.__cause__
         if not (isinstance(layer_class, type) and issubclass(layer_class, ChannelLayer)):
             raise InvalidChannelLayerError(
                 f"{where}: BACKEND {backend!r} is not a layer of fastchannels; Channel, Group and workers need one"
+                + (f": {known!r} is in its place" if known else "")
             )
         try:
             layer = layer_class(**config.get(options, config.get("CONFIG", {})))

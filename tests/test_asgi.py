@@ -75,7 +75,20 @@ class TestManager:
                 r"memry does not exist \(did you mean fastchannels.layers.memory",
             ),
             ({"BACKEND": "fastchannels.layers.memory.X"}, "module fastchannels.layers.memory has no X"),
-            ({"BACKEND": "collections.OrderedDict"}, "is not a layer of fastchannels"),
+            (
+                {"BACKEND": "collections.OrderedDict"},
+                "is not a layer of fastchannels; Channel, Group and workers need one$",
+            ),
+            (
+                {"BACKEND": "asgi_redis.RedisChannelLayer"},
+                r"need one: 'fastchannels.layers.redis.RedisChannelLayer' is in",
+            ),
+            (
+                {"BACKEND": "channels_redis.core.RedisChannelLayer"},
+                r"'fastchannels.layers.redis.RedisChannelLayer' is in",
+            ),
+            ({"BACKEND": "asgi_ipc.IPCChannelLayer"}, r"'fastchannels.layers.local.LocalChannelLayer' is in its place"),
+            ({"BACKEND": "asgiref.inmemory.ChannelLayer"}, r"'fastchannels.layers.memory.InMemoryChannelLayer' is in"),
             ({"CONFIG": {"capacty": 3}}, r"CHANNEL_LAYERS\['default'\]: .*'capacty'.*'capacity'"),
             ({"CONFIGS": {}}, "has a key 'CONFIGS': did you mean 'CONFIG'"),
         ],

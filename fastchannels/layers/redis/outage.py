@@ -183,7 +183,7 @@ class Attempts:
         """Seconds to sleep before the next attempt."""
         address = self._outage.address
         if not is_passing(error):
-            reason = f"{error}" or type(error).__name__
+            reason = f"{error}".rstrip(".") or type(error).__name__
             raise self._outage.refuse(
                 f"Redis at {address} refused the connection: {reason}. "
                 "Check address, username, password, db and TLS options in CHANNEL_LAYERS CONFIG 'hosts'"
