@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastchannels.server.config import Context
     from fastchannels.server.websocket_stream import WebSocketStream
 
-#: Seconds in which a connection without a request may still bring one: it may have left the client already.
+#: Seconds in which an idle connection may still bring a request: it may have left the client already.
 _IDLE_GRACE: Final = 0.05
 #: Clients of a server that closes all sockets at once are asked to come back over this many seconds.
 _RETRY_SPREAD: Final = 4.0

@@ -36,6 +36,8 @@ _READ_SIZE: Final = 256 * 1024
 #: Bytes and seconds for which a closing connection still reads, so that a reset does not destroy the last response.
 _LINGER_BYTES: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
+#: Seconds that a new connection has for its first request when the server stops.
+_FIRST_REQUEST: Final = 2.0
 #: Requests that a client may send ahead before it is read no further.
 _AHEAD: Final = 4
 #: To a connection over a limit. It is not waited for: the client may not see it.
@@ -108,6 +110,8 @@ class Connection(Http1, asyncio.BufferedProtocol):
         context.wheel.arm(self, context.wheel.now + context.config.keep_alive_timeout)
         if self.scheme == "https":
             self._begin_tls(transport.get_extra_info("ssl_object"))
+        if context.stopping:
+            self.stop()
 
     def _begin_tls(self, tls: ssl.SSLObject) -> None:
         self.extensions = {**_EXTENSIONS, "tls": tls_extension(tls)}
@@ -279,7 +283,13 @@ class Connection(Http1, asyncio.BufferedProtocol):
         if self.http2 is not None:
             self.http2.go_away()
         elif self._stream is None and self.websocket is None and not self._in_head and self._linger < 0:
-            self.transport.close()
+            wheel = self.context.wheel
+            # No client sends its first request twice, as it would a later one of a connection that was idle.
+            until = self.deadline - self.context.config.keep_alive_timeout + _FIRST_REQUEST
+            if self._parser is None and until > wheel.now:
+                wheel.arm(self, min(self.deadline, until))
+            else:
+                self.transport.close()
 
     @property
     def held(self) -> bool:

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from fastchannels.exceptions import UsageError
 from fastchannels.server import systemd, threads
@@ -32,6 +32,9 @@ from fastchannels.server.protocol import connection_factory
 from fastchannels.server.tls import tls_context
 
 logger = logging.getLogger("fastchannels.server")
+
+#: Turns of the loop from a connection in the system's queue to one that is counted.
+_ACCEPT_TURNS: Final = 4
 
 __all__ = ["Config", "ListenError", "Server", "new_event_loop"]
 
@@ -166,6 +169,8 @@ class Server:
         if self._given is None:
             for listener in self._listeners:
                 listener.remove_file()
+        if timeout > 0:
+            await self._accept_rest(context)
         for server in self._servers:
             server.close()
         if timeout > 0:
@@ -205,6 +210,16 @@ class Server:
             self._log_file.close()
             self._log_file = None
         self._context = None
+
+    async def _accept_rest(self, context: Context) -> None:
+        """Accept what the system holds for us, as it would reset that with our sockets. A turn of uvloop takes one."""
+        idle = 0
+        for _ in range(self.config.backlog):
+            seen = context.gate.accepted
+            await asyncio.sleep(0)
+            idle = idle + 1 if context.gate.accepted == seen else 0
+            if idle == _ACCEPT_TURNS:
+                return
 
     def _tick(self) -> None:
         context = self._context

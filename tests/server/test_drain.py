@@ -12,6 +12,7 @@ import textwrap
 import time
 
 import pytest
+import uvloop
 import websockets
 
 from fastchannels.envelope import ACK, EVENT, REPLIES
@@ -89,6 +90,59 @@ async def test_a_request_of_the_last_instant_is_answered():
         status, headers, body = await client.response()
         assert (status, headers["connection"], body) == (200, "close", b"hello")
         await asyncio.wait_for(stopping, DEADLINE)
+
+
+@pytest.mark.parametrize("handshake", [False, True])
+async def test_a_client_that_had_just_connected_is_answered(handshake):
+    """Its first request comes long after the moment that idle connections are closed."""
+    async with serving(hello) as server, connect(server) as idle, connect(server) as client:
+        await idle.get()
+        stopping = asyncio.ensure_future(server.stop())
+        assert await idle.read_all() == b""
+        await client.send(UPGRADE % b"/" if handshake else GET % b"/")
+        status, headers, _ = await client.response()
+        assert (status, headers["connection"]) == ((503, "close") if handshake else (200, "close"))
+        await asyncio.wait_for(stopping, DEADLINE)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_waits_to_be_accepted_is_answered(loop):
+    """Of a server alone on its socket: who connected before the stop is not reset by it."""
+
+    async def run():
+        async with serving(hello) as server:
+            clients = [socket.create_connection(("127.0.0.1", port_of(server)), DEADLINE) for _ in range(50)]
+            stopping = asyncio.ensure_future(server.stop())
+            for client in clients:
+                client.sendall(GET % b"/")
+            for client in clients:
+                with client:
+                    assert (await asyncio.to_thread(client.recv, 4096)).startswith(b"HTTP/1.1 200")
+            await asyncio.wait_for(stopping, DEADLINE)
+
+    running = asyncio.new_event_loop() if loop == "asyncio" else uvloop.new_event_loop()
+    try:
+        running.run_until_complete(run())
+        running.run_until_complete(running.shutdown_default_executor())
+    finally:
+        running.close()
+
+
+async def test_a_client_that_connects_and_asks_nothing():
+    """It does not hold up the end for long, and not at all when it has been there for a while."""
+    async with serving(hello) as server, connect(server) as old:
+        await until(lambda: server._context.connections, "the connection")
+        for connection in server._context.connections:
+            connection.deadline -= 10.0
+        async with connect(server) as new:
+            await until(lambda: len(server._context.connections) == 2, "the other")
+            begun = time.monotonic()
+            stopping = asyncio.ensure_future(server.stop())
+            assert await old.read_all() == b""
+            assert time.monotonic() - begun < 1.5
+            assert await new.read_all() == b""
+            await asyncio.wait_for(stopping, DEADLINE)
+            assert time.monotonic() - begun < 5
 
 
 async def test_replies_reach_sockets_until_they_are_closed():
