@@ -166,7 +166,7 @@ class TestStopping:
             await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             await until(lambda: server._context.tasks, "the application")
             stopping = asyncio.ensure_future(server.stop())
-            await until(lambda: server._context.stopping, "the stop")
+            await until(lambda: not any(each.is_serving() for each in server._servers), "the end of listening")
             with pytest.raises(OSError, match=r"refused|Connect"):
                 await asyncio.open_connection("127.0.0.1", port)
             gate.set()
