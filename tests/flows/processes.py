@@ -117,16 +117,15 @@ class Process:
         """Ask it to end and wait; kill its group when it does not, after each process told where it hangs."""
         if self.popen.poll() is None:
             self.popen.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             status = self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.pid, signal.SIGABRT)  # faulthandler prints the stacks of all threads
-            self._reader.join(5)
-            self.kill()
-            told = f"{self.arguments} did not end within {timeout} s of SIGTERM:\n{self.output}"
-            raise AssertionError(told) from None
-        self._reader.join(timeout)
-        return status
+            self._reader.join(timeout)
+            return status
+        os.killpg(self.pid, signal.SIGABRT)  # faulthandler prints the stacks of all threads
+        self._reader.join(5)
+        self.kill()
+        # Not from within the handler, and not from None: what failed before, and is why it hangs, stays to be seen.
+        raise AssertionError(f"{self.arguments} did not end within {timeout} s of SIGTERM:\n{self.output}")
 
 
 def free_port() -> int:
