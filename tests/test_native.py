@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import sys
 
 import pytest
 import websockets
@@ -23,6 +24,10 @@ from tests.server.certificates import Authority
 from tests.server.http2_client import http2
 from tests.server.support import DEADLINE, UPGRADE, connect, open_socket, port_of, serving, until
 from tests.server.test_http2_stream import Socket
+
+if sys.version_info < (3, 11):
+    # asyncio's TLS transports do not know there that their other end has closed them.
+    pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 READY = {"type": "websocket.send", "text": "ready"}
 
