@@ -18,9 +18,9 @@ from tests.management.commands.project import Project
 
 SOCKETS = int(os.environ.get("DEPLOY_SOCKETS", "1000"))
 WORKERS = 3
-#: How the workers are replaced, one after the other: all at once or each for itself, and by which signal.
+#: How the workers are replaced, one after the other: all at once or each for itself, and by which signal. Kills come
+#: first: what they lose is waited for while the others go on.
 DEPLOYS = [
-    ("rolling", "SIGTERM"),
     ("rolling", "SIGKILL"),
     ("at once", "SIGKILL"),
     ("at once", "SIGTERM"),
@@ -50,7 +50,7 @@ class Client:
     def __init__(self, port: int, path: str) -> None:
         self.url = f"ws://127.0.0.1:{port}/{path}"
         self.path = path
-        self.answered = 0
+        self.heard = asyncio.Event()
         self.unanswered = 0
 
     async def run(self, opened: asyncio.Semaphore, running: asyncio.Event, ending: asyncio.Event) -> None:
@@ -66,19 +66,26 @@ class Client:
                     while (answer := int(await asyncio.wait_for(socket.recv(), LOST))) != number:
                         # A worker that died after its answer and before its acknowledgement.
                         assert answer < number
-                    self.answered += 1
+                    self.heard.set()
                 except asyncio.TimeoutError:
                     self.unanswered += 1
                 await asyncio.sleep(random.random())
 
 
+async def listening(workers: list[Process]) -> None:
+    """They work, and end in order at SIGTERM: before, it ends them as any program."""
+    for worker in workers:
+        await asyncio.to_thread(worker.wait_for, "listening on", 60)
+
+
 async def replace(site: ChannelSite, workers: list[Process], how: str, number: signal.Signals) -> list[Process]:
     """The workers that follow ``workers``."""
     successors = []
+    await listening(workers)
     for worker in workers:
         if how == "rolling":
             successors.append(site.worker("--threads", "2"))
-            await asyncio.sleep(1)
+            await listening(successors)
         worker.popen.send_signal(number)
     for worker in workers:
         status = await asyncio.to_thread(worker.wait, 60)
@@ -104,15 +111,14 @@ async def test_no_socket_notices_that_all_workers_were_replaced(tmp_path: Path) 
         opened, running, ending = asyncio.Semaphore(50), asyncio.Event(), asyncio.Event()
         tasks = [asyncio.create_task(client.run(opened, running, ending)) for client in clients]
         running.set()
+        await asyncio.wait_for(asyncio.gather(*(client.heard.wait() for client in clients)), 120)
         for how, name in DEPLOYS:
-            await asyncio.sleep(2)
             workers = await replace(site, workers, how, signal.Signals[name])
-        await asyncio.sleep(2)
+            await asyncio.sleep(2)
         ending.set()
         # A socket that was closed raises here.
         await asyncio.wait_for(asyncio.gather(*tasks), 120)
         log = site.servers[0].output
-    assert all(client.answered for client in clients)
     lost = {path: sum(client.unanswered for client in clients if client.path == path) for path in ("safe", "plain")}
     assert lost["safe"] == 0, log
     # At most what six threads had in hand at each of two deploys by SIGKILL, and each of it is told.
