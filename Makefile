@@ -117,7 +117,8 @@ test-redis-py: $(VENV)/.test parts ## The Redis layer under redis-py 5, 6, 7 and
 test-engines: $(VENV)/.test parts ## The Redis layer on Redis 6.2, and on Valkey (VALKEY=path of a valkey-server)
 	@PYTHON=$(BIN)/python VALKEY=$(VALKEY) tests/engines.sh
 
-cross: $(VENV)/.built $(CROSS)/.made ## What is for macOS and Windows, compiled and linked with their headers, not run
+cross: $(VENV)/.lint $(CROSS)/.made ## What is for macOS and Windows: types checked, C compiled and linked with their headers, nothing run
+	@$(BIN)/mypy --platform darwin --cache-dir build/cross/mypy
 	@PYTHON=$(BIN)/python CC='$(CURDIR)/$(CROSS)/bin/python -m ziglang cc' ZIG_GLOBAL_CACHE_DIR=$(CURDIR)/$(CROSS)/cache \
 	  tests/cross.sh
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable
 
@@ -18,7 +19,9 @@ class Deaths:
         #: (pid, its start time): its pidfd; None when it has ended, or cannot be watched
         self.watched: dict[tuple[int, int], int | None] = {}
         self._lock = threading.Lock()
-        self._poll = select.epoll() if hasattr(os, "pidfd_open") else None
+        self._poll = None
+        if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+            self._poll = select.epoll()
 
     def fileno(self) -> int:
         """The descriptor; -1 where the system has none, and :meth:`follow` always says False."""
@@ -29,7 +32,7 @@ class Deaths:
 
         True: all live, and were watched before, so that none can end unnoticed.
         """
-        if self._poll is None:
+        if sys.platform != "linux" or self._poll is None:
             return False
         with self._lock:
             processes = ask()
