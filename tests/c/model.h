@@ -24,11 +24,22 @@ static ucontext_t scheduler;
 static uint8_t stacks[ACTORS][STACK] __attribute__((aligned(64)));
 static int running;
 
+#ifdef __x86_64__
+/* What a call keeps; the rest is of no more use. */
+static const int kept[] = {REG_RBX, REG_RBP, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
+enum { KEPT = sizeof kept / sizeof kept[0] };
+#endif
+
 static void routine_start(int i, void (*body)(int)) {
     routine *r = &routines[i];
     memset(stacks[i] + STACK - USED_STACK, 0, USED_STACK);
     memset(r, 0, sizeof *r);
     getcontext(&r->context);
+#ifdef __x86_64__
+    /* Else who calls this goes onto the stack, and no two starts are alike. */
+    for (int k = 0; k < KEPT; k++)
+        r->context.uc_mcontext.gregs[kept[k]] = 0;
+#endif
     r->context.uc_stack.ss_sp = stacks[i];
     r->context.uc_stack.ss_size = STACK;
     makecontext(&r->context, (void (*)(void))body, 1, i);
@@ -43,7 +54,8 @@ static void routine_resume(int i) {
     swapcontext(&scheduler, &routines[i].context);
 }
 
-static void routine_give_way(void) {
+/* A function of its own: what its callers keep lies above `here`. */
+__attribute__((noinline)) static void routine_give_way(void) {
     uint8_t here;
     routines[running].sp = &here;
     swapcontext(&routines[running].context, &scheduler);
@@ -68,9 +80,7 @@ static uint64_t routine_mix(uint64_t hash, int i) {
         return mix(hash, "", 1);
     hash = mix(hash, r->sp, (size_t)(stacks[i] + STACK - r->sp));
 #ifdef __x86_64__
-    /* What a call keeps; the rest is of no more use. */
-    static const int kept[] = {REG_RBX, REG_RBP, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
-    for (size_t k = 0; k < sizeof kept / sizeof kept[0]; k++)
+    for (int k = 0; k < KEPT; k++)
         hash = mix(hash, &r->context.uc_mcontext.gregs[kept[k]], sizeof(greg_t));
 #else
     hash = mix(hash, &r->context.uc_mcontext, sizeof r->context.uc_mcontext);
