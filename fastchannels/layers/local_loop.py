@@ -19,8 +19,8 @@ BATCHES: Final = 4
 #: Seconds between two looks of a sleeper that does not rest: at what the dead left, and at what a reader is slow to
 #: take. Memberships of the dead end within two of them.
 TICK: Final = 0.4
-#: Ticks between two looks at all that waits in this process.
-TICKS_TO_HOUSEKEEP: Final = 12
+#: Seconds between two looks at all that waits in this process.
+HOUSEKEEP: Final = 4.8
 #: Seconds until a sleeper looks that rests. Somebody may have removed the segment's whole directory.
 REST: Final = 60.0
 
@@ -36,7 +36,8 @@ class LocalLoop:
         #: channel: the reader that was woken and has not looked yet; the others wait for it
         self.woken: dict[str, asyncio.Future[None]] = {}
         self.scheduled = False
-        self.ticks = 0
+        #: when this loop last looked at all that waits in this process
+        self.housekept = 0.0
         #: the next tick is far off, as whatever may need one before that is told
         self.resting = False
         #: what is told through other descriptors than the waiter's; the last may be a copy of another loop's
@@ -180,7 +181,6 @@ class LocalLoop:
 
     def tick(self) -> None:
         """Look after the dead, after wake-ups that went astray, and after what expired here; then again, or rest."""
-        self.ticks += TICKS_TO_HOUSEKEEP if self.resting else 1
         self.resting = False
         self.unlisten()
         self.timer = self.loop.call_later(TICK, self.tick)
@@ -190,13 +190,14 @@ class LocalLoop:
         reader = layer._reader
         if reader is not None and reader is not self and not reader.loop.is_running():
             layer._read_with(self)
-        if self.ticks >= TICKS_TO_HOUSEKEEP and layer._reader is self:
-            self.ticks = 0
+        due = layer._reader is self and self.loop.time() >= self.housekept + HOUSEKEEP
+        if due:
+            self.housekept = self.loop.time()
             layer._housekeep()
         self.serve()
-        self.rest()
+        self.rest(due)
 
-    def rest(self) -> None:
+    def rest(self, housekept: bool) -> None:
         """Put the next tick off, when whatever needs one comes through a descriptor."""
         layer, reader = self.layer, self.layer._reader
         others = reader.waiter if reader is not None and reader is not self else None
@@ -212,6 +213,6 @@ class LocalLoop:
         self.listening = [layer._deaths.fileno(), *copy]
         for fd in self.listening:
             self.loop.add_reader(fd, self.rouse)
-        expires = reader is self and (self.ticks or layer.inbox.counts()["pending"])
+        expires = reader is self and (not housekept or layer.inbox.counts()["pending"])
         self.timer.cancel()
-        self.timer = self.loop.call_later(TICK * TICKS_TO_HOUSEKEEP if expires else REST, self.tick)
+        self.timer = self.loop.call_later(HOUSEKEEP if expires else REST, self.tick)

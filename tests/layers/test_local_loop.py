@@ -105,8 +105,7 @@ async def test_an_idle_process_sleeps(tmp_path: Path, peer: Start, task: str) ->
 
 
 @needs_pidfd
-@pytest.mark.parametrize("then", [signal.SIGCONT, signal.SIGKILL])
-@pytest.mark.parametrize("thread", [False, True], ids=["loop", "thread"])
+@pytest.mark.parametrize(("then", "thread"), [(signal.SIGCONT, False), (signal.SIGKILL, True)])
 async def test_what_a_stopped_reader_was_woken_for_goes_to_one_that_rests(
     tmp_path: Path, peer: Start, then: signal.Signals, thread: bool
 ) -> None:
