@@ -539,9 +539,12 @@ class LocalChannelLayer(ChannelLayer):
         self._reader = reader
         self._post.loop = None if reader is None else reader.loop
 
+    # HOT: benchmarks/local_redis.py
     def _listen(self) -> None:
-        context = self._context()
         reader = self._reader
+        if reader is not None and reader.loop is running_loop():
+            return
+        context = self._context()
         # One loop reads the inbox, for all; another takes over when that one has stopped.
         if reader is not context and (reader is None or not reader.loop.is_running()):
             self._read_with(context)
