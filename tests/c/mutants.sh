@@ -25,13 +25,16 @@ program() {
     ${CC:-cc} ${CFLAGS:--std=c11 -D_GNU_SOURCE -O2} -w -I"$folder/src_c" -I"$here" -o "$folder/program" "$@"
 }
 
-# noticed WHAT PATTERN
+# noticed WHAT PATTERN ARGUMENT...
 noticed() {
-    if timeout 60 "$folder/program" >"$folder/out" 2>&1; then
-        echo "FAIL mutants: nothing notices: $1"
+    what=$1
+    pattern=$2
+    shift 2
+    if timeout 60 "$folder/program" "$@" >"$folder/out" 2>&1; then
+        echo "FAIL mutants: nothing notices: $what"
         exit 1
     fi
-    grep -q "$2" "$folder/out" || { echo "FAIL mutants: no verdict on: $1"; exit 1; }
+    grep -q "$pattern" "$folder/out" || { echo "FAIL mutants: no verdict on: $what"; exit 1; }
     caught=$((caught + 1))
 }
 
@@ -50,7 +53,7 @@ race() {
     changed "$2" "$3" "$4"
     # shellcheck disable=SC2046
     program -fsanitize=thread "$here/thread_fc_shm.c" $(printf "$folder/src_c/%s.c\n" $UNITS) -lpthread
-    noticed "$1" "data race"
+    noticed "$1" "data race" 5000 "$folder" # which is removed: the program ends where it is told of the race
 }
 
 if [ "${1:-}" = order ]; then

@@ -1,4 +1,4 @@
-/* Threads of one process on one handle, for ThreadSanitizer: thread_fc_shm MESSAGES.
+/* Threads of one process on one handle, for ThreadSanitizer: thread_fc_shm [MESSAGES [FOLDER]].
  *
  * A thread per role sends, takes, sleeps, joins, publishes and keeps house through one handle, which any thread may use
  * at once. Every message arrives once, whole, and in the order of its sender.
@@ -99,8 +99,8 @@ int main(int argc, char **argv) {
     pthread_t threads[SENDERS + TAKERS], keeper;
     messages = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 5000;
     seen = (_Atomic uint8_t *)calloc(SENDERS, messages);
-    snprintf(place, sizeof place, "%s/fc_shm_thread.%d", access("/dev/shm", W_OK) ? P_tmpdir : "/dev/shm",
-             (int)getpid());
+    const char *folder = argc > 2 ? argv[2] : access("/dev/shm", W_OK) ? P_tmpdir : "/dev/shm";
+    snprintf(place, sizeof place, "%s/fc_shm_thread.%d", folder, (int)getpid());
     snprintf(command, sizeof command, "rm -rf %s", place);
     if (!seen || fc_shm_open(&s, place, 1 << 20, text("a"), why) != FC_OK)
         return 2;
