@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
@@ -14,6 +14,9 @@ from fastchannels.layers.redis.blocking import LEAST_TIMEOUT, MARGIN, BlockingCl
 TOKEN_LIFETIME: Final = 60_000
 #: Seconds of one wait while a shard is away: it is looked for again after each.
 AWAY_PAUSE: Final = 0.5
+
+#: Of the few descriptors of one wait. Windows has no poll.
+Selector: Final = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 #: ``(key, stamp, payload, now)``
 Popped: TypeAlias = "tuple[str, int, bytes, int]"
@@ -51,7 +54,7 @@ def pop_any(shards: Sequence[Shard], timeout: float | None, keep: Callable[[Popp
 
 def _wait(shards: Sequence[Shard], left: float | None, keep: Callable[[Popped], None]) -> Popped | None:
     asked: dict[int, Shard] = {}
-    poll = select.poll()
+    selector = Selector()
     taken: Popped | None = None
     try:
         for shard in shards:
@@ -61,25 +64,25 @@ def _wait(shards: Sequence[Shard], left: float | None, keep: Callable[[Popped], 
             except LayerUnavailable:
                 continue
             asked[descriptor] = shard
-            poll.register(descriptor, select.POLLIN)
+            selector.register(descriptor, selectors.EVENT_READ)
         ended = None if left is None else time.monotonic() + left + MARGIN
         while len(asked) == len(shards) and taken is None:
             pause = None if ended is None else max(0.0, ended - time.monotonic())
-            ready = poll.poll(None if pause is None else pause * 1000)
+            ready = selector.select(pause)
             if not ready:
                 # No answer long after its time: these connections are lost.
                 for client, *_ in asked.values():
                     client.abandon()
                 asked.clear()
-            for descriptor, _ in ready:
-                client = asked[descriptor][0]
+            for key, _ in ready:
+                client = asked[key.fd][0]
                 try:
                     answered, popped = client.answer()
                 except LayerUnavailable:
                     answered, popped = True, None
                 if answered:
-                    del asked[descriptor]
-                    poll.unregister(descriptor)
+                    del asked[key.fd]
+                    selector.unregister(key.fd)
                     if popped is not None and taken is None:
                         taken = popped
                     elif popped is not None:

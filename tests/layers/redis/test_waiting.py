@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import selectors
 import signal
 import threading
 import time
@@ -9,6 +10,7 @@ from types import FrameType
 import pytest
 
 from fastchannels.exceptions import LayerUnavailable
+from fastchannels.layers.redis import waiting
 from fastchannels.layers.redis.address import parse_host
 from fastchannels.layers.redis.blocking import BlockingClient
 from fastchannels.layers.redis.outage import Outage
@@ -20,7 +22,7 @@ from ..waits import DEADLINE
 ENTRY = b"\0\0\0\0\0\1payload"
 
 
-@pytest.fixture(params=["BLMPOP", "BLPOP"])
+@pytest.fixture(params=["BLMPOP", "BLPOP", "select"])
 def shards(
     server: RedisServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[Shard]]:
@@ -29,6 +31,8 @@ def shards(
         monkeypatch.setattr(
             BlockingClient, "_multi", property(lambda self: False, lambda self, value: None), raising=False
         )
+    elif request.param == "select":
+        monkeypatch.setattr(waiting, "Selector", selectors.SelectSelector)
     outages = [Outage(parse_host(f"{server.url}/{db}"), DEADLINE) for db in (8, 9, 10)]
     shards = [(BlockingClient(outage), [f"q{n}"], BlockingClient(outage), "t") for n, outage in enumerate(outages)]
     for _, _, ending, _ in shards:
