@@ -77,15 +77,21 @@ async def test_write_a_consumer(root: Path) -> None:
             assert await other.recv() == await one.recv() == "hello"
 
 
-def test_with_channels_4(root: Path) -> None:
-    (printed,) = re.findall(r"```python\n(CHANNEL_LAYERS = .*?)```", README, re.S)
+@pytest.mark.parametrize(("which", "name"), [(0, "RedisChannelLayer"), (1, "LocalChannelLayer")])
+def test_with_channels_4(root: Path, which: int, name: str) -> None:
+    printed = re.findall(r"```python\n(CHANNEL_LAYERS = .*?)```", README, re.S)
+    assert len(printed) == 2
     with running(root) as redis:
-        assert "redis://localhost:6379" in printed
-        add_to_settings(root, printed.replace("redis://localhost:6379", redis.url))
+        add_to_settings(root, printed[which].replace("redis://localhost:6379", redis.url))
+        if name == "LocalChannelLayer":
+            # Without a path it is the one of this user that the machine may be using.
+            add_to_settings(root, f"CHANNEL_LAYERS['default']['CONFIG'] = {{'path': {str(root / 'layer')!r}}}")
+        else:
+            assert "redis://localhost:6379" in printed[which]
         env = {"DJANGO_SETTINGS_MODULE": "project.settings"}
         with Process("-c", TALK, cwd=root, env=env) as talk:
             assert talk.wait() == 0, talk.output
-        assert talk.output == "RedisChannelLayer {'type': 'is.served'}\n"
+        assert talk.output == f"{name} {{'type': 'is.served'}}\n"
         port = free_port()
         with serve(root, "project.asgi:application", port):
             assert "Django administration" in admin_of(port)
