@@ -51,26 +51,25 @@ $(VENV)/.lint: $(VENV)/.test
 	@$(BIN)/python -m pip install --quiet --group lint
 	@touch $@
 
+# An environment beside the project's own, in the directory of the target: with what it holds, and its dependency group.
+define environment
+@echo "making $(@D) with $(1)"
+@$(PYTHON) -m venv $(@D)
+@$(@D)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+@$(@D)/bin/python -m pip install --quiet --group $(2)
+endef
+
 $(PEERS)/.made: pyproject.toml
-	@echo "making $(PEERS) with the servers and layers to compare with"
-	@$(PYTHON) -m venv $(PEERS)
-	@$(PEERS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(PEERS)/bin/python -m pip install --quiet --group peers
+	$(call environment,the servers and layers to compare with,peers)
 	@if command -v npm >/dev/null; then npm install --silent --no-save --prefix $(PEERS) ws@8.23.0; else echo "no npm: the rows go without Node's ws"; fi
 	@touch $@
 
 $(ORACLE)/.made: pyproject.toml
-	@echo "making $(ORACLE) with Channels 1.1.8"
-	@$(PYTHON) -m venv $(ORACLE)
-	@$(ORACLE)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(ORACLE)/bin/python -m pip install --quiet --group oracle
+	$(call environment,Channels 1.1.8,oracle)
 	@touch $@
 
 $(CROSS)/.made: pyproject.toml
-	@echo "making $(CROSS) with a compiler for other systems (about 440 MB)"
-	@$(PYTHON) -m venv $(CROSS)
-	@$(CROSS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(CROSS)/bin/python -m pip install --quiet --group cross
+	$(call environment,a compiler for other systems (about 440 MB),cross)
 	@touch $@
 
 parts: ## Find or install the servers and browser that the tests use

@@ -196,9 +196,7 @@ class ChannelSocket(WebSocketStream):
         ``reason`` and ``why`` are counted and logged.
         """
         if reason:
-            self.connection.context.drops.note(
-                reason, f"websocket.{event.kind} of {self.request.shown} is given up: {why}"
-            )
+            self._give_up(event.kind, reason, why)
         self.window.refused("refused")
         if event.kind == "connect":
             self._unseen = True
@@ -211,12 +209,15 @@ class ChannelSocket(WebSocketStream):
             # Not in the middle of what the socket reads.
             self.connection.context.loop.call_soon(self.close, code)
 
+    def _give_up(self, kind: str, reason: str, why: str) -> None:
+        self.connection.context.drops.note(reason, f"websocket.{kind} of {self.request.shown} is given up: {why}")
+
     def expired(self, now: float) -> None:
         """Of a handshake of which no worker could be told yet, the client is told so."""
         if self._delivering and not (self.accepted or self.closed):
             lane = self.bridge.lanes["websocket.connect"]
             reason, why = ("channel_full", lane.reason) if lane.waiting else ("layer", "the channel layer is away")
-            self.connection.context.drops.note(reason, f"websocket.connect of {self.request.shown} is given up: {why}")
+            self._give_up("connect", reason, why)
             self.reject(503, RETRY_AFTER)
         else:
             super().expired(now)

@@ -11,14 +11,14 @@ import pytest
 
 from fastchannels.layers.deaths import Deaths
 
-from .waits import DEADLINE
+from .waits import DEADLINE, needs_pidfd
 
 
 def readable(deaths: Deaths, seconds: float) -> bool:
     return bool(select.select([deaths.fileno()], [], [], seconds)[0])
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system cannot tell of a death")
+@needs_pidfd
 def test_the_end_of_those_that_are_followed_is_told() -> None:
     deaths = Deaths()
     children = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(2)]

@@ -18,7 +18,7 @@ import pytest
 from fastchannels.layers.local import LocalChannelLayer
 from fastchannels.layers.local_loop import TICK, LocalLoop
 
-from .waits import HELLO, in_thread, soon, until
+from .waits import HELLO, in_thread, needs_pidfd, soon, until
 
 
 def start_peer(path: Path, task: str) -> subprocess.Popen[str]:
@@ -84,7 +84,6 @@ def peer(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 
 
 Start = Callable[[str], "subprocess.Popen[str]"]
-needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system cannot tell of a death")
 
 
 @needs_pidfd

@@ -12,10 +12,14 @@ import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 DEADLINE = 10.0
 HELLO = {"type": "hello"}
+
+needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system cannot tell of a death")
 
 
 async def soon(awaitable: Awaitable[T]) -> T:
